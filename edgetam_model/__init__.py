@@ -1,0 +1,1 @@
+"""EdgeTAM: segment what is clicked, and follow it through a video."""

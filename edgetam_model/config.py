@@ -1,0 +1,119 @@
+"""The sizes of a model, frozen and stored beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import isqrt
+from types import MappingProxyType
+from typing import Any
+
+from edgetam_model.errors import InputError
+
+IMAGE_STRIDE = 16  # pixels of the network's input per token of the memory attention
+LOW_RES_STRIDE = 4  # pixels of the network's input per mask logit
+
+
+@dataclass(frozen=True)
+class EdgeTAMConfig:
+    """Widths, depths and memory sizes of an EdgeTAM. The defaults are the published model.
+
+    Raises:
+        InputError: sizes that do not fit together, with the field at fault.
+
+    Source: EdgeTAM (arXiv 2501.07256) and its published configuration.
+    """
+
+    image_size: int = 1024
+    trunk_widths: tuple[int, int, int, int] = (48, 96, 192, 384)
+    trunk_depths: tuple[int, int, int, int] = (2, 2, 14, 2)
+    width: int = 256
+    memory_width: int = 64
+    decoder_depth: int = 2
+    decoder_heads: int = 8
+    decoder_mlp: int = 2048
+    global_latents: int = 256
+    patch_latents: int = 256
+    perceiver_layers: int = 2
+    attention_layers: int = 2
+    attention_mlp: int = 2048
+    recent_memories: int = 6
+    max_pointers: int = 16
+
+    def __post_init__(self) -> None:
+        if self.image_size % 32 or self.image_size <= 0:
+            raise InputError("image_size", f"expected a positive multiple of 32, got {self.image_size}")
+        if self.width % (4 * self.decoder_heads) or self.width % 8:
+            raise InputError("width", f"expected a multiple of 8 and of 4 × decoder_heads, got {self.width}")
+        if self.memory_width % 4 or self.width % self.memory_width:
+            raise InputError(
+                "memory_width", f"expected a multiple of 4 that divides width, got {self.memory_width}"
+            )
+        if self.patch_grid**2 != self.patch_latents or self.grid % self.patch_grid:
+            raise InputError(
+                "patch_latents",
+                f"expected the square of a divisor of the grid's {self.grid}, got {self.patch_latents}",
+            )
+
+    @property
+    def grid(self) -> int:
+        """Side of the token grid of the memory attention."""
+        return self.image_size // IMAGE_STRIDE
+
+    @property
+    def low_res(self) -> int:
+        """Side of the mask decoder's logits."""
+        return self.image_size // LOW_RES_STRIDE
+
+    @property
+    def patch_grid(self) -> int:
+        """Side of the grid of patch-level latents."""
+        return isqrt(self.patch_latents)
+
+    @property
+    def latents(self) -> int:
+        """Tokens of one compressed memory, global ones first."""
+        return self.global_latents + self.patch_latents
+
+    @property
+    def pointer_tokens(self) -> int:
+        """Tokens that one object pointer takes in the memory attention."""
+        return self.width // self.memory_width
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EdgeTAMConfig:
+        """Build a config from JSON values.
+
+        Raises:
+            InputError: an unknown field, or sizes that do not fit together.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(f"config.{unknown[0]}", "unknown field")
+        sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**sizes)
+
+
+CONFIGS: Mapping[str, EdgeTAMConfig] = MappingProxyType(
+    {
+        "edgetam": EdgeTAMConfig(),
+        # Random weights only: small enough for tests of thousands of frames and dozens of objects.
+        "tiny": EdgeTAMConfig(
+            image_size=128,
+            trunk_widths=(8, 16, 24, 32),
+            trunk_depths=(1, 1, 2, 1),
+            width=32,
+            memory_width=16,
+            decoder_heads=4,
+            decoder_mlp=64,
+            global_latents=12,
+            patch_latents=16,
+            attention_mlp=64,
+        ),
+    }
+)

@@ -1,0 +1,164 @@
+"""What the tracker remembers: `MemoryBank` holds one object's memories, a fixed number of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from edgetam_model.config import EdgeTAMConfig
+from edgetam_model.model import EdgeTAM
+from edgetam_model.nn.memory_attention import Memories
+
+CONDITIONING = 0  # temporal position of a conditioning frame; recent ones count 1, 2 … back from now
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered of one object on one frame.
+
+    Attributes:
+        frame: 0-based index.
+        pointer: (C,) object pointer.
+        latents: (L, Cm) compressed memory; None once only the pointer can still be asked for.
+    """
+
+    frame: int
+    pointer: Tensor
+    latents: Tensor | None
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The memories that one object brings to one frame, in the order in which the model takes them.
+
+    Attributes:
+        latents: (L, Cm) each.
+        ages: temporal position of each: `CONDITIONING`, or frames back from now.
+        pointers: (C,) each.
+    """
+
+    latents: list[Tensor]
+    ages: list[int]
+    pointers: list[Tensor]
+
+
+class MemoryBank:
+    """One object's memories: all conditioning ones, and recent ones around where tracking stands.
+
+    Recent memories are kept per direction, so that a pass backward does not depend on whether the pass
+    forward came first. Their number is bounded: those within reach of the frame computed last, and those
+    within reach of the frontier, from which tracking goes on after a stretch was corrected.
+
+    Args:
+        config: gives the number of recent memories and pointers.
+        keep_latents: how many frames back a recent memory keeps its latents; at least what `recall` reads.
+    """
+
+    def __init__(self, config: EdgeTAMConfig, keep_latents: int) -> None:
+        self.recent_memories = config.recent_memories
+        self.pointer_reach = config.max_pointers - 1
+        self.keep_latents = max(keep_latents, config.recent_memories)
+        self.conditioning: dict[int, Memory] = {}
+        self.recent: dict[bool, dict[int, Memory]] = {False: {}, True: {}}
+        self.frontier: dict[bool, int] = {}
+
+    def remember(self, memory: Memory, *, reverse: bool) -> None:
+        """Add a tracked frame's memory, and forget what no later frame can ask for."""
+        ahead = min if reverse else max
+        frame = memory.frame
+        self.recent[reverse][frame] = memory
+        self.frontier[reverse] = ahead(self.frontier.get(reverse, frame), frame)
+        self._prune(reverse, (frame, self.frontier[reverse]))
+
+    def forget(self, frames: range) -> None:
+        """Drop recent memories of these frames: they show what a correction has just denied."""
+        for direction in self.recent.values():
+            for frame in [f for f in direction if f in frames]:
+                del direction[frame]
+
+    def recall(self, frame: int, *, reverse: bool, max_conditioning: int) -> Recall:
+        """The memories for `frame`: conditioning ones first, then recent ones, oldest first.
+
+        Pointers: conditioning frames already passed, then the previous frames, nearest first. Missing
+        ones are left out. Source: SAM 2 and the published EdgeTAM configuration.
+        """
+        sign = -1 if reverse else 1
+        prompted = [f for f in self.conditioning if f != frame]  # a frame never recalls itself
+        selected = nearest_conditioning(prompted, frame, max_conditioning)
+        others = {f: m for f, m in self.conditioning.items() if f not in selected}
+        passed = others | self.recent[reverse]
+
+        latents, ages = [], []
+        for f in selected:
+            latents.append(_latents(self.conditioning[f]))
+            ages.append(CONDITIONING)
+        for age in range(self.recent_memories, 0, -1):
+            memory = passed.get(frame - sign * age)
+            if memory is not None and memory.latents is not None:
+                latents.append(memory.latents)
+                ages.append(age)
+
+        pointers = [self.conditioning[f].pointer for f in selected if (frame - f) * sign >= 0]
+        previous = (passed.get(frame - sign * back) for back in range(1, self.pointer_reach + 1))
+        pointers += [memory.pointer for memory in previous if memory is not None]
+        return Recall(latents, ages, pointers)
+
+    def _prune(self, reverse: bool, heads: tuple[int, int]) -> None:
+        kept = {}
+        for frame, memory in self.recent[reverse].items():
+            distance = min(abs(frame - head) for head in heads)
+            if distance >= self.pointer_reach + 1:
+                continue
+            kept[frame] = memory if distance < self.keep_latents else replace(memory, latents=None)
+        self.recent[reverse] = kept
+
+
+def nearest_conditioning(frames: Sequence[int], frame: int, limit: int) -> list[int]:
+    """At most `limit` (≥ 2) of `frames`: the nearest before, the nearest at or after, then the nearest."""
+    if len(frames) <= limit:
+        return sorted(frames)
+    before = [f for f in frames if f < frame]
+    after = [f for f in frames if f >= frame]
+    chosen = ([max(before)] if before else []) + ([min(after)] if after else [])
+    rest = sorted((f for f in frames if f not in chosen), key=lambda f: (abs(f - frame), f))
+    return sorted(chosen + rest[: limit - len(chosen)])
+
+
+def gather(model: EdgeTAM, recalls: Sequence[Recall]) -> Memories:
+    """Lay B objects' memories into common slots; shorter histories leave slots that are masked out."""
+    slots = max(len(r.latents) for r in recalls)
+    pointer_slots = max(len(r.pointers) for r in recalls)
+    config, like = model.config, model.no_mem_embed
+    latents = torch.zeros(
+        len(recalls), slots, config.latents, config.memory_width, device=like.device, dtype=like.dtype
+    )
+    ages = torch.zeros(len(recalls), slots, dtype=torch.long, device=like.device)
+    pointers = torch.zeros(len(recalls), pointer_slots, config.width, device=like.device, dtype=like.dtype)
+    used = torch.zeros(len(recalls), slots, dtype=torch.bool, device=like.device)
+    pointed = torch.zeros(len(recalls), pointer_slots, dtype=torch.bool, device=like.device)
+    for row, recall in enumerate(recalls):
+        latents[row, : len(recall.latents)] = torch.stack(recall.latents)
+        ages[row, : len(recall.ages)] = torch.tensor(recall.ages)
+        used[row, : len(recall.latents)] = True
+        if recall.pointers:
+            pointers[row, : len(recall.pointers)] = torch.stack(recall.pointers)
+            pointed[row, : len(recall.pointers)] = True
+    # Temporal encodings stand in the published order: the latest frame has row 0, conditioning the last row.
+    temporal = model.maskmem_tpos_enc[:, 0, 0][(ages - 1) % len(model.maskmem_tpos_enc)]
+    valid = torch.cat(
+        (used.repeat_interleave(config.latents, 1), pointed.repeat_interleave(config.pointer_tokens, 1)), 1
+    )
+    return Memories(
+        latents=latents,
+        position=model.spatial_perceiver.latents_position[:, None] + temporal[:, :, None],
+        pointers=pointers.reshape(len(recalls), -1, config.memory_width),
+        valid=None if bool(valid.all()) else valid,
+    )
+
+
+def _latents(memory: Memory) -> Tensor:
+    assert memory.latents is not None, "conditioning memories keep their latents"
+    return memory.latents

@@ -1,0 +1,258 @@
+"""EdgeTAM: wires the boxes of `nn/` together and holds the published layout of weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgetam_model.config import EdgeTAMConfig
+from edgetam_model.nn.image_encoder import ImageEncoder
+from edgetam_model.nn.layers import MLP, ConvNorm, sine_position
+from edgetam_model.nn.mask_decoder import DecoderOutput, MaskDecoder
+from edgetam_model.nn.memory_attention import Memories, MemoryAttention
+from edgetam_model.nn.memory_encoder import MemoryEncoder
+from edgetam_model.nn.prompt_encoder import PromptEncoder
+from edgetam_model.nn.repvit import TokenMixer
+from edgetam_model.nn.spatial_perceiver import SpatialPerceiver
+
+ABSENT_LOGIT = -1024.0  # every mask logit of an object whose score says it is not there
+STABILITY_DELTA = 0.05  # logits this close to zero decide whether a single mask is stable …
+STABILITY_THRESHOLD = 0.98  # … which it is above this ratio of areas
+MASK_GAIN, MASK_OFFSET = 20.0, -10.0  # a given mask as logits, and a mask's probability as memory input
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """One image, encoded once for all objects and prompts.
+
+    Attributes:
+        stride4: (1, C/8, S/4, S/4) for the mask decoder.
+        stride8: (1, C/4, S/8, S/8) for the mask decoder.
+        stride16: (1, C, S/16, S/16) for memories and decoder.
+    """
+
+    stride4: Tensor
+    stride8: Tensor
+    stride16: Tensor
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The decoder's answer for B objects. S = side of the low-resolution logits.
+
+    Attributes:
+        logits: (B, S, S) the chosen mask.
+        iou: (B,) its estimated IoU.
+        pointer: (B, C) object pointer.
+        object_score: (B,) logit; ≤ 0 means absent.
+        candidates: (B, M, S, S) the masks it was chosen from, in the decoder's order.
+        candidate_ious: (B, M).
+    """
+
+    logits: Tensor
+    iou: Tensor
+    pointer: Tensor
+    object_score: Tensor
+    candidates: Tensor
+    candidate_ious: Tensor
+
+
+class EdgeTAM(nn.Module):
+    """The whole model; predictors wrap it. All inputs and outputs are batch first.
+
+    Attributes:
+        config: the model's sizes.
+        weights_info: where the weights came from, set by `load_model`.
+    """
+
+    feature_position: Tensor
+
+    def __init__(self, config: EdgeTAMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.weights_info: object | None = None
+        self._fingerprint: str | None = None  # of fused weights, whose layout is gone
+        width = config.width
+        self.image_encoder = ImageEncoder(config)
+        self.sam_prompt_encoder = PromptEncoder(config)
+        self.sam_mask_decoder = MaskDecoder(config)
+        self.mask_downsample = nn.Conv2d(1, 1, 4, 4)
+        self.obj_ptr_proj = MLP(width, width, width, 3)
+        self.memory_encoder = MemoryEncoder(config)
+        self.spatial_perceiver = SpatialPerceiver(config)
+        self.memory_attention = MemoryAttention(config)
+        self.maskmem_tpos_enc = nn.Parameter(
+            torch.zeros(config.recent_memories + 1, 1, 1, config.memory_width)
+        )
+        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width))
+        self.no_mem_pos_enc = nn.Parameter(torch.zeros(1, 1, width))  # in the published layout, never read
+        self.no_obj_ptr = nn.Parameter(torch.zeros(1, width))
+        position = sine_position(width, config.grid, config.grid).flatten(1).T
+        self.register_buffer("feature_position", position[None], persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.no_mem_embed.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision the model computes in; its inputs are converted to it."""
+        return self.no_mem_embed.dtype
+
+    def fuse(self) -> EdgeTAM:
+        """Fold batch norms and parallel branches of the trunk into single convolutions, in place.
+
+        The numbers stay (to float rounding) in eval mode; the published layout of weights does not, so
+        this comes after loading and before running.
+        """
+        self._fingerprint = self.fingerprint()
+        _fuse_children(self)
+        return self
+
+    def fingerprint(self) -> str:
+        """SHA-256 of config and weights, the same before and after `fuse`."""
+        if self._fingerprint is not None:
+            return self._fingerprint
+        return fingerprint(self.config, self.state_dict())
+
+    def encode_image(self, images: Tensor) -> ImageFeatures:
+        """(B, 3, S, S) normalised images → features."""
+        stride4, stride8, stride16 = self.image_encoder(images)
+        decoder = self.sam_mask_decoder
+        return ImageFeatures(decoder.conv_s0(stride4), decoder.conv_s1(stride8), stride16)
+
+    def without_memory(self, image: ImageFeatures) -> Tensor:
+        """(1, C, H, W) features of a frame on which nothing is remembered yet."""
+        return image.stride16 + self.no_mem_embed.reshape(1, -1, 1, 1)
+
+    def with_memory(self, image: ImageFeatures, memories: Memories) -> Tensor:
+        """(B, C, H, W) features conditioned on B objects' memories."""
+        tokens = image.stride16.flatten(2).transpose(1, 2)
+        conditioned = self.memory_attention(tokens, self.feature_position, memories)
+        return conditioned.transpose(1, 2).unflatten(2, image.stride16.shape[2:])
+
+    def decode(
+        self,
+        features: Tensor,
+        image: ImageFeatures,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+        *,
+        multimask: bool,
+        dynamic_multimask: bool = False,
+    ) -> Decoded:
+        """Masks of B objects from features that already carry their memories (or `without_memory`).
+
+        Args:
+            features: (1 or B, C, H, W).
+            image: the frame's features.
+            points: (B, N, 2) pixels of the network's input, box corners first; None: no clicks at all.
+            labels: (B, N).
+            mask_logits: (B, 1, S/4, S/4) dense prompt.
+            multimask: choose among masks 1–3 by estimated IoU, else take mask 0.
+            dynamic_multimask: where mask 0 is taken and unstable, take the best of 1–3 after all.
+        """
+        if points is None or labels is None:
+            points = features.new_zeros(len(features), 1, 2)
+            labels = torch.full((len(features), 1), -1, device=features.device)
+        sparse = self.sam_prompt_encoder(points, labels)
+        dense = self.sam_prompt_encoder.dense(mask_logits)
+        out = self.sam_mask_decoder(
+            (features + dense).expand(len(sparse), -1, -1, -1),
+            self.sam_prompt_encoder.grid_position(),
+            sparse,
+            image.stride4,
+            image.stride8,
+        )
+        return self._choose(out, multimask=multimask, dynamic_multimask=dynamic_multimask)
+
+    def from_mask(self, image: ImageFeatures, mask: Tensor) -> Decoded:
+        """A mask that is given is the output; only its object pointer comes from the decoder.
+
+        Args:
+            mask: (B, 1, S, S) of 0 and 1 at the network's input size.
+        """
+        logits = mask * MASK_GAIN + MASK_OFFSET
+        size = (self.config.low_res, self.config.low_res)
+        logits = F.interpolate(logits, size=size, mode="bilinear", antialias=True)
+        prompt = self.mask_downsample(mask)
+        if prompt.shape[2:] != size:
+            prompt = F.interpolate(prompt, size=size, mode="bilinear", antialias=True)
+        decoded = self.decode(image.stride16, image, mask_logits=prompt, multimask=False)
+        present = mask.flatten(1).any(dim=1)
+        return Decoded(
+            logits=logits[:, 0],
+            iou=torch.ones_like(decoded.iou),
+            pointer=torch.where(present[:, None], decoded.pointer, self.no_obj_ptr),
+            object_score=torch.where(present, -MASK_OFFSET, MASK_OFFSET).to(decoded.iou.dtype),
+            candidates=logits,
+            candidate_ious=torch.ones_like(decoded.iou)[:, None],
+        )
+
+    def encode_memory(self, image: ImageFeatures, logits: Tensor, *, binarize: bool = False) -> Tensor:
+        """(B, S/4, S/4) mask logits on a frame → (B, L, Cm) compressed memories.
+
+        Args:
+            binarize: read the mask as 0 or 1 instead of probabilities (option for prompted frames).
+        """
+        size = (self.config.image_size, self.config.image_size)
+        full = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)
+        probability = (full > 0).to(full.dtype) if binarize else full.sigmoid()
+        dense = self.memory_encoder(image.stride16, probability * MASK_GAIN + MASK_OFFSET)
+        latents: Tensor = self.spatial_perceiver(dense)
+        return latents
+
+    def _choose(self, out: DecoderOutput, *, multimask: bool, dynamic_multimask: bool) -> Decoded:
+        """Pick each object's mask among those offered, and make its pointer."""
+        rows = torch.arange(len(out.logits), device=out.logits.device)
+        best_of_three = 1 + out.ious[:, 1:].argmax(dim=1)
+        single = torch.zeros_like(best_of_three)
+        token = best_of_three if multimask else single
+        chosen = token
+        if dynamic_multimask and not multimask:
+            chosen = torch.where(_stable(out.logits[:, 0]), single, best_of_three)
+        present = out.object_score > 0
+        logits = torch.where(present[:, :, None, None], out.logits, ABSENT_LOGIT)
+        pointer = self.obj_ptr_proj(out.tokens[rows, token])
+        offered = slice(1, None) if multimask else slice(0, 1)
+        return Decoded(
+            logits=logits[rows, chosen],
+            iou=out.ious[rows, chosen],
+            pointer=torch.where(present, pointer, self.no_obj_ptr),
+            object_score=out.object_score[:, 0],
+            candidates=logits[:, offered],
+            candidate_ious=out.ious[:, offered],
+        )
+
+
+def fingerprint(config: EdgeTAMConfig, state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over config, names, types, shapes and bytes, whatever the order of the entries."""
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _stable(logits: Tensor) -> Tensor:
+    """(B,) bool: the mask hardly changes when its threshold moves by ± delta."""
+    inner = (logits > STABILITY_DELTA).flatten(1).sum(dim=1)
+    outer = (logits > -STABILITY_DELTA).flatten(1).sum(dim=1)
+    return torch.where(outer > 0, inner / outer, 1.0) >= STABILITY_THRESHOLD
+
+
+def _fuse_children(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, ConvNorm | TokenMixer):
+            setattr(module, name, child.fused())
+        else:
+            _fuse_children(child)
