@@ -17,7 +17,7 @@ from edgetam_model.nn.layers import MLP, ConvNorm, sine_position
 from edgetam_model.nn.mask_decoder import DecoderOutput, MaskDecoder
 from edgetam_model.nn.memory_attention import Memories, MemoryAttention
 from edgetam_model.nn.memory_encoder import MemoryEncoder
-from edgetam_model.nn.prompt_encoder import PromptEncoder
+from edgetam_model.nn.prompt_encoder import NOT_A_POINT, PromptEncoder
 from edgetam_model.nn.repvit import TokenMixer
 from edgetam_model.nn.spatial_perceiver import SpatialPerceiver
 
@@ -161,8 +161,9 @@ class EdgeTAM(nn.Module):
             dynamic_multimask: where mask 0 is taken and unstable, take the best of 1–3 after all.
         """
         if points is None or labels is None:
-            points = features.new_zeros(len(features), 1, 2)
-            labels = torch.full((len(features), 1), -1, device=features.device)
+            batch = max(len(features), 1 if mask_logits is None else len(mask_logits))
+            points = features.new_zeros(batch, 1, 2)
+            labels = torch.full((batch, 1), NOT_A_POINT, device=features.device)
         sparse = self.sam_prompt_encoder(points, labels)
         dense = self.sam_prompt_encoder.dense(mask_logits)
         out = self.sam_mask_decoder(

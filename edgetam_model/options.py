@@ -28,7 +28,7 @@ class TrackerOptions:
         lost_iou: a mask whose predicted IoU is below this is not reliable.
         object_batch: objects that go through the model at once; more are taken in turns.
         exact_bytes: bytes of finished frames kept with exact logits; later ones keep exact masks and
-            logits to ± 0.125 (about 10 KB a frame and object at 1024 px instead of 256 KB).
+            logits to ± 0.125 (about a sixth of the 256 KB that a frame of an object takes at 1024 px).
 
     Raises:
         InputError: a value out of range, with the field at fault.

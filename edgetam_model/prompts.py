@@ -94,11 +94,16 @@ class Prompt:
             raise PromptError("mask", f"expected {height}×{width} rows × columns, got {self.mask.shape}")
 
 
-def _floats(field: str, value: Any) -> NDArray[np.float32]:
+def _array(field: str, value: Any, kind: type[np.generic] | None = None) -> NDArray[Any]:
     try:
-        array = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+        return np.asarray(value, dtype=kind)
+    except (TypeError, ValueError, OverflowError) as error:
         raise PromptError(field, "expected numbers") from error
+
+
+def _floats(field: str, value: Any) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what overflows is not finite, and is refused as that
+        array = _array(field, value, np.float32)
     if not np.isfinite(array).all():
         raise PromptError(field, "expected finite numbers")
     return _frozen(array)
@@ -113,7 +118,7 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 def _clicks(points: Any, labels: Any) -> tuple[NDArray[np.float32] | None, NDArray[np.int32] | None]:
     if points is None:
-        if labels is not None and len(labels):
+        if labels is not None and _array("labels", labels).size:
             raise PromptError("labels", "given without points")
         return None, None
     xy = _floats("points", points)
@@ -123,7 +128,7 @@ def _clicks(points: Any, labels: Any) -> tuple[NDArray[np.float32] | None, NDArr
         raise PromptError("points", f"expected shape (N, 2), got {xy.shape}")
     if labels is None:
         raise PromptError("labels", "expected one label per point, 1 positive or 0 negative")
-    marks = np.asarray(labels)
+    marks = _array("labels", labels)
     if marks.shape != (len(xy),):
         raise PromptError("labels", f"expected {len(xy)} labels, one per point, got shape {marks.shape}")
     if not np.isin(marks, (0, 1)).all():
@@ -146,7 +151,7 @@ def _box(box: Any) -> NDArray[np.float32] | None:
 def _mask(mask: Any) -> NDArray[np.bool_] | None:
     if mask is None:
         return None
-    array = np.asarray(mask)
+    array = _array("mask", mask)
     if array.ndim != 2 or array.size == 0:
         raise PromptError("mask", f"expected shape (H, W), got {array.shape}")
     if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():

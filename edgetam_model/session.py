@@ -156,13 +156,14 @@ class VideoSession:
             raise SessionError(
                 f"frame {frame} holds the only prompt of object {object_id}: remove the object"
             )
-        before, _ = tracked.neighbours(frame, len(self))
-        self._put_in_doubt(object_id, frame, backward=before < 0, forward=before >= 0)
         self.store.discard(object_id, (frame,))
         del tracked.prompts[frame]
         tracked.corrections.pop(frame, None)
         tracked.bank.conditioning.pop(frame, None)
         tracked.unremembered.discard(frame)
+        before, after = tracked.neighbours(frame, len(self))
+        self._put_in_doubt(object_id, range(before + 1, after), backward=before < 0)
+        tracked.bank.forget(range(before + 1, after))
 
     def remove_object(self, object_id: int) -> None:
         """Forget an object; the others keep their masks and memories.
@@ -283,31 +284,28 @@ class VideoSession:
         if finished is not None and not finished.prompted:
             tracked.corrections[frame] = finished.reverse
         memory = Memory(frame, decoded.pointer[0].clone(), None)
+        before, after = tracked.neighbours(frame, len(self))
         if frame in tracked.corrections and not self.options.corrections_as_conditioning:
             reverse = tracked.corrections[frame]
-            self._put_in_doubt(object_id, frame, backward=reverse, forward=not reverse)
+            later = range(before + 1, frame) if reverse else range(frame + 1, after)
+            self._put_in_doubt(object_id, later, backward=reverse)
             tracked.bank.recent[reverse][frame] = memory
         else:
-            self._put_in_doubt(object_id, frame, backward=True, forward=True)
+            self._put_in_doubt(object_id, range(before + 1, frame), backward=True)
+            self._put_in_doubt(object_id, range(frame + 1, after), backward=False)
+            tracked.bank.forget(range(before + 1, after))
             tracked.bank.conditioning[frame] = memory
         tracked.prompts[frame] = prompt
         tracked.unremembered.add(frame)
         tracked.stale.pop(frame, None)
         self.store.put(object_id, frame, record)
 
-    def _put_in_doubt(self, object_id: int, frame: int, *, backward: bool, forward: bool) -> None:
-        """Mark the finished frames between the neighbouring prompts: those before are redone backward."""
+    def _put_in_doubt(self, object_id: int, frames: range, *, backward: bool) -> None:
+        """Mark what is finished on these frames, other than prompts, to be tracked again."""
         tracked = self.objects[object_id]
-        before, after = tracked.neighbours(frame, len(self))
-        both = backward and forward
-        for f in self.store.frames(object_id):
-            if before < f < after and f not in tracked.prompts and f != frame:
-                if f < frame and backward:
-                    tracked.stale[f] = True
-                elif f > frame and forward:
-                    tracked.stale[f] = False
-        if both:
-            tracked.bank.forget(range(before + 1, after))
+        for frame in self.store.frames(object_id):
+            if frame in frames and frame not in tracked.prompts:
+                tracked.stale[frame] = backward
 
     def _remember(self, object_id: int, tracked: TrackedObject) -> None:
         for frame in sorted(tracked.unremembered):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -135,9 +136,7 @@ class FrameStore:
 
     def __init__(self, exact_bytes: int) -> None:
         self._exact_left = exact_bytes
-        self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_LIMIT)  # noqa: SIM115 - lives as long as self
-        self._end = 0
-        self._waste = 0
+        self._open_file()
         self._index: dict[int, dict[int, _Place]] = {}
 
     def put(self, object_id: int, frame: int, record: FrameRecord) -> None:
@@ -194,6 +193,12 @@ class FrameStore:
         self._file.close()
         self._index.clear()
 
+    def _open_file(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_LIMIT)  # noqa: SIM115 - lives as long as self
+        self._end = 0
+        self._waste = 0
+        weakref.finalize(self, self._file.close)  # a session that nobody closes leaves no file behind either
+
     def _write(self, object_id: int, frame: int, packed: bytes, exact: bytes) -> None:
         self.discard(object_id, (frame,))
         self._file.seek(self._end)
@@ -208,8 +213,7 @@ class FrameStore:
     def _rewrite(self) -> None:
         """Copy what is still wanted to a new file, one record at a time."""
         old, places = self._file, [(index, f, p) for index in self._index.values() for f, p in index.items()]
-        self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_LIMIT)  # noqa: SIM115 - lives as long as self
-        self._end = self._waste = 0
+        self._open_file()
         for index, frame, place in places:
             old.seek(place.offset)
             self._file.write(old.read(place.packed + place.exact))

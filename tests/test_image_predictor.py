@@ -1,0 +1,102 @@
+"""Clicks, boxes and everything on one image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgetam_model.engine import to_input
+from edgetam_model.errors import InputError, PromptError, SessionError
+from edgetam_model.image_predictor import EverythingOptions, ImageOptions, ImagePredictor
+from edgetam_model.prompts import Prompt
+from tests.models import clip, tiny_model
+
+IMAGE = clip(1)[0]
+
+
+def predictor(**options: object) -> ImagePredictor:
+    made = ImagePredictor(tiny_model(), ImageOptions(**options))  # type: ignore[arg-type]
+    made.set_image(IMAGE)
+    return made
+
+
+def test_a_click_offers_three_masks_best_first() -> None:
+    result = predictor().predict(Prompt(points=[[40, 40]], labels=[1]))
+    ious = [candidate.iou for candidate in result.candidates]
+    assert len(ious) == 3
+    assert ious == sorted(ious, reverse=True)
+    assert result.iou == ious[0]
+    assert np.array_equal(result.mask, result.candidates[0].mask)
+    assert result.mask.shape == IMAGE.shape[:2]
+    assert result.logits.shape == (32, 32)
+
+
+def test_unambiguous_prompts_give_one_mask() -> None:
+    for prompt in (
+        Prompt(box=[20, 20, 60, 60]),
+        Prompt(box=[20, 20, 60, 60], points=[[40, 40]], labels=[1]),
+        Prompt(points=[[40, 40], [90, 70]], labels=[1, 0]),
+    ):
+        assert predictor().predict(prompt).candidates == ()
+
+
+def test_boxes_in_a_batch_give_what_they_give_alone() -> None:
+    made = predictor(batch=3)
+    boxes = [[i * 10, i * 5, i * 10 + 40, i * 5 + 30] for i in range(8)]
+    for box, result in zip(boxes, made.predict_boxes(boxes), strict=True):
+        alone = made.predict(Prompt(box=box))
+        assert np.abs(result.logits - alone.logits).max() <= 1e-4
+    assert made.predict_boxes([]) == []
+
+
+def test_logits_refine_and_a_mask_is_the_output() -> None:
+    made = predictor()
+    click = Prompt(points=[[40, 40]], labels=[1])
+    first = made.predict(click)
+    refined = made.predict(Prompt(points=[[40, 40]], labels=[1], logits=first.logits))
+    assert np.abs(refined.logits - first.logits).max() > 1e-3
+    mask = np.zeros(IMAGE.shape[:2], bool)
+    mask[10:60, 20:90] = True
+    given = made.predict(Prompt(mask=mask)).mask
+    assert (given & mask).sum() / (given | mask).sum() > 0.9, "up to the low resolution of the logits"
+
+
+def test_everything_is_sorted_filtered_and_without_duplicates() -> None:
+    made = predictor()
+    loose = EverythingOptions(points_per_side=4, min_iou=0, min_stability=0, max_overlap=0.99)
+    seen: list[tuple[int, int]] = []
+    found = made.everything(loose, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (16, 16)
+    areas = [int(result.mask.sum()) for result in found]
+    assert areas == sorted(areas, reverse=True)
+    assert len(found) > 1
+    strict = made.everything(EverythingOptions(4, min_iou=0, min_stability=0, max_overlap=0.3))
+    assert 0 < len(strict) < len(found)
+    assert made.everything(EverythingOptions(4, min_iou=1.0)) == []
+    assert made.everything(EverythingOptions(4, min_iou=0, min_stability=1.1)) == []
+    everything_but_small = EverythingOptions(4, min_iou=0, min_stability=0, min_area=10**6)
+    assert made.everything(everything_but_small) == []
+
+
+def test_frames_are_normalised_as_the_encoder_expects() -> None:
+    rgb = np.full((128, 128, 3), (255, 0, 128), np.uint8)
+    pixels = to_input(rgb, tiny_model())[0, :, 5, 7].tolist()
+    expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, (128 / 255 - 0.406) / 0.225]
+    assert pixels == pytest.approx(expected, abs=1e-5)
+
+
+def test_bad_calls_name_what_is_wrong() -> None:
+    with pytest.raises(SessionError, match="set_image first"):
+        ImagePredictor(tiny_model()).predict(Prompt(box=[0, 0, 1, 1]))
+    for image in (IMAGE[..., 0], IMAGE.astype(float), IMAGE[:, :0]):
+        with pytest.raises(InputError, match="image: expected uint8"):
+            ImagePredictor(tiny_model()).set_image(image)
+    made = predictor()
+    with pytest.raises(PromptError, match="positive"):
+        made.predict(Prompt(points=[[4, 4]], labels=[0]))
+    with pytest.raises(PromptError, match="box: expected one that overlaps"):
+        made.predict_boxes([[500, 500, 600, 600]])
+    with pytest.raises(InputError, match=r"logits: expected shape \(32, 32\)"):
+        made.predict(Prompt(points=[[4, 4]], labels=[1], logits=np.zeros((64, 64))))
+    with pytest.raises(InputError, match="points_per_side"):
+        EverythingOptions(points_per_side=0)

@@ -1,0 +1,142 @@
+"""Who may import whom, and that importing costs nothing: the arrows of the architecture only point down."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODEL = "edgetam_model"
+# A file may import files of lower levels and of its own. Files that are not listed stand on the last level.
+LEVELS: list[set[str]] = [
+    {"errors", "config"},
+    {"masks", "prompts", "results", "options"},
+    {"nn"},
+    {"model"},
+    {"images", "sources", "timetable", "packets", "decode", "video"},
+    {"hf_layout", "hub", "weights_file", "weights"},
+    {"memory", "engine", "store"},
+    {"session", "propagation", "checkpoint"},
+    {"image_predictor", "video_tracker"},
+    {"tracks", "exports", "render", "demo_clip"},
+    {"__init__"},
+]
+TORCH_FREE = {
+    *("errors", "config", "masks", "prompts", "results", "options", "tracks", "exports", "render"),
+    *("video", "sources", "timetable", "packets", "decode", "images", "hub", "store", "demo_clip", "cli"),
+}
+ADAPTERS = ("backend", "cvat_function")
+PLATFORM_PACKAGES = {"flask", "rq", "redis", "label_studio_sdk", "label_studio_ml", "cvat_sdk", "nuclio_sdk"}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever in the file; what is under TYPE_CHECKING is no import."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def lazy_imports(path: Path) -> set[str]:
+    """Modules imported inside functions, which run later than the file's own import."""
+    functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)]
+    inner = [n for f in functions for n in ast.walk(f) if isinstance(n, ast.ImportFrom)]
+    return {node.module for node in inner if node.module}
+
+
+def unit(module: str) -> str:
+    """`edgetam_model.nn.repvit` → `nn`."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def level(name: str) -> int:
+    return next((i for i, names in enumerate(LEVELS) if name in names), len(LEVELS))
+
+
+@pytest.mark.parametrize("path", sources(MODEL), ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows_point_down(path: Path) -> None:
+    own = unit(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    lazy = lazy_imports(path)
+    for module in set(imports(path)):
+        if module.startswith(f"{MODEL}.") and module not in lazy:
+            assert level(unit(module)) <= level(own), f"{own} must not import {module}"
+        assert module.partition(".")[0] not in PLATFORM_PACKAGES | set(ADAPTERS), f"{own} imports {module}"
+        if own in TORCH_FREE:
+            assert module.partition(".")[0] != "torch", f"{own} must stay free of torch"
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_adapters_use_only_the_public_face(adapter: str) -> None:
+    other = set(ADAPTERS) - {adapter}
+    for path in sources(adapter):
+        for module in imports(path):
+            assert module.partition(".")[0] not in other
+            if module.startswith(f"{MODEL}."):
+                assert unit(module) in {"masks", *public_names()}, f"{path.name}: {module}"
+
+
+def public_names() -> set[str]:
+    import edgetam_model
+
+    return set(edgetam_model.__all__)
+
+
+def test_torch_free_files_load_without_torch() -> None:
+    wanted = ", ".join(f"{MODEL}.{name}" for name in sorted(TORCH_FREE))
+    script = f"import sys, {wanted}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_importing_does_nothing() -> None:
+    """No environment read, no logging set up, no torch: the public face loads its parts when asked."""
+    script = """
+import logging, os, sys
+read = []
+class Watched(type(os.environ)):
+    def __getitem__(self, key):
+        if key.startswith("EDGETAM"): read.append(key)
+        return super().__getitem__(key)
+os.environ.__class__ = Watched
+import edgetam_model
+assert not read, read
+assert not logging.getLogger().handlers
+assert "torch" not in sys.modules
+assert edgetam_model.Prompt(box=[0, 0, 1, 1]).box is not None
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_the_public_face_has_every_name_that_others_rely_on() -> None:
+    import edgetam_model
+
+    for name in edgetam_model.__all__:
+        assert getattr(edgetam_model, name) is not None
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        edgetam_model.nothing_like_it  # noqa: B018
+
+
+def test_files_and_functions_stay_small() -> None:
+    """At most 450 lines a file and 60 a function, so that each is one idea and one step."""
+    for package in (MODEL, *ADAPTERS):
+        for path in sources(package):
+            text = path.read_text()
+            assert text.count("\n") <= 450, f"{path.name}: {text.count(chr(10))} lines"
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    length = (node.end_lineno or node.lineno) - node.lineno
+                    assert length <= 60, f"{path.name}: {node.name} has {length} lines"
