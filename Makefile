@@ -1,0 +1,34 @@
+# Two commands do everything on a machine with Python 3.11 or later and make: `make demo`, `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+
+.PHONY: demo test check test-long clean
+
+# PyTorch first and by its exact version, so that nothing that depends on it chooses another build.
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/ready
+	$(BIN)/edgetam demo --out demo-out --force
+
+check: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+test: check
+	$(BIN)/python -m pytest
+
+# Long clips; about ten minutes on two cores. Results stand in docs/log.md.
+test-long: $(VENV)/ready
+	$(BIN)/python -m pytest -m slow -s
+
+clean:
+	rm -rf $(VENV) demo-out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
