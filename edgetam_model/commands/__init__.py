@@ -1,0 +1,1 @@
+"""The command line's own verbs, one a file; each has `register(verbs)`."""
