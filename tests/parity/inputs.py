@@ -36,6 +36,17 @@ def entry(name: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
     return (np.float32(offset) + np.float32(gain) * u).astype(np.float32)
 
 
+def well_conditioned(name: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """Like `entry`, but the mask decoder's token-to-image attention is drawn by its fan-in too.
+
+    That attention is saturated in `entry`'s weights and multiplies rounding; here it does not.
+    """
+    values = entry(name, shape)
+    if len(shape) == 2 and "_token" in name and name.endswith("proj.weight"):
+        return values.astype(np.float32) * np.float32(np.sqrt(3.0 / shape[1]) / 0.7)
+    return values
+
+
 def _affine(name: str, last: str, shape: tuple[int, ...]) -> tuple[float, float]:
     if last in {"running_var", "running_mean", "gamma"}:
         return {"running_var": (1.0, 0.5), "running_mean": (0.0, 0.1), "gamma": (0.3, 0.1)}[last]
