@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -42,11 +43,19 @@ def export_tracks(tracks: Tracks, name: str, folder: str | Path, *, force: bool 
     final = Path(folder) / name
     if final.exists() and not (force and final.is_dir()):
         raise InputError("format", f"{final} exists; give force to replace the folder")
-    partial = final.with_name(f".{name}.{os.getpid()}.partial")
-    old = final.with_name(f".{name}.{os.getpid()}.old")
+    with new_folder(final) as partial:
+        FORMATS[name](tracks, partial)
+    return final
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `final` when the block ends; an exception discards it."""
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    old = final.with_name(f".{final.name}.{os.getpid()}.old")
     try:
         partial.mkdir(parents=True)
-        FORMATS[name](tracks, partial)
+        yield partial
         if final.exists():
             final.replace(old)
         partial.replace(final)
@@ -54,7 +63,6 @@ def export_tracks(tracks: Tracks, name: str, folder: str | Path, *, force: bool 
         shutil.rmtree(partial, ignore_errors=True)
         if final.exists():  # else `old` is all there is
             shutil.rmtree(old, ignore_errors=True)
-    return final
 
 
 def write_coco(tracks: Tracks, folder: Path) -> None:

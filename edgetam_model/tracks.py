@@ -46,6 +46,7 @@ class VideoFacts(_Record):
         frames: number of frames.
         fps: average frames per second.
         times: presentation time of every frame in seconds, ascending.
+        warnings: what went wrong while reading it, in words for people.
     """
 
     name: str
@@ -54,6 +55,7 @@ class VideoFacts(_Record):
     frames: int = Field(gt=0)
     fps: float = Field(gt=0)
     times: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _one_time_per_frame(self) -> Self:
@@ -261,6 +263,10 @@ class TracksWriter:
         """Record the prompt that holds on a frame; it replaces the object's earlier prompt there."""
         self._labels.setdefault(object_id, "object")
         self._prompts.setdefault(object_id, {})[frame] = PromptRecord.of(frame, prompt)
+
+    def warn(self, warnings: tuple[str, ...]) -> None:
+        """Record what went wrong while reading the video, in place of what was recorded before."""
+        self._video = self._video.model_copy(update={"warnings": warnings})
 
     def write(self, result: FrameResult) -> None:
         """Record a finished frame: all of its objects, in place of what was recorded for it before.

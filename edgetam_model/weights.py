@@ -275,6 +275,8 @@ def _untrained() -> tuple[EdgeTAM, WeightsInfo]:
     """A small model with numbers from a fixed seed: everything runs, nothing means anything."""
     config = CONFIGS[UNTRAINED_CONFIG]
     model = _build(config)
+    # Random scores call some objects absent: count all as present, so that a demo shows where masks go.
+    model.state_dict()["sam_mask_decoder.pred_obj_score_head.layers.2.bias"].fill_(1.0)
     mark = fingerprint(config, model.state_dict())
     return model, WeightsInfo("untrained", None, mark, trained=False, licence=OWN_LICENCE)
 

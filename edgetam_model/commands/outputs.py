@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from edgetam_model.errors import InputError
+from edgetam_model.exports import new_folder
 from edgetam_model.masks import decode_rle
 from edgetam_model.render import (
     CLOCK,
@@ -56,23 +55,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError("out", f"cannot create the folder {folder}: {error.strerror}") from error
-
-
-@contextmanager
-def new_folder(final: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of `final` when the block ends; an exception discards it."""
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    old = final.with_name(f".{final.name}.{os.getpid()}.old")
-    try:
-        partial.mkdir()
-        yield partial
-        if final.exists():
-            final.replace(old)
-        partial.replace(final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if final.exists():  # else `old` is all there is
-            shutil.rmtree(old, ignore_errors=True)
 
 
 @dataclass(frozen=True)

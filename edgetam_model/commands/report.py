@@ -51,7 +51,7 @@ class TrackReport:
         weights = self.weights
         return {
             "state": "cancelled" if self.cancelled else "done",
-            "video": self.tracks.video.model_dump(exclude={"times"}),
+            "video": self.tracks.video.model_dump(exclude={"times", "warnings"}),
             "weights": {"name": weights.name, "trained": weights.trained, "fingerprint": weights.fingerprint},
             "frames": {"first": self.frames[0], "last": self.frames[-1], "count": len(self.frames)},
             "objects": [

@@ -207,7 +207,8 @@ def _write(
     asked: _Asked, rgb: Rgb, results: Sequence[MaskResult], document: dict[str, Any]
 ) -> dict[str, Path]:
     """Name → path of everything that was written."""
-    from edgetam_model.commands.outputs import make_folder, new_folder
+    from edgetam_model.commands.outputs import make_folder
+    from edgetam_model.exports import new_folder
     from edgetam_model.render import Drawn, draw_overlay, save_png
 
     if asked.mask_only:

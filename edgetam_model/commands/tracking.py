@@ -202,6 +202,7 @@ def _track(
                 meter.reach(len(done))
                 if interrupts.requested():
                     break
+            writer.warn(session.warnings)
     finished = range(min(done), max(done) + 1)
     return _Outcome(finished, len(done), time.monotonic() - start, interrupts.requested())
 

@@ -208,6 +208,7 @@ def test_a_cut_off_video_is_tracked_as_far_as_it_goes(weights: Path, tmp_path: P
     report = run_job(job(path, weights, tmp_path / "out"), Recorder())
     assert report.warnings
     assert report.document()["warnings"] == list(report.warnings)
+    assert read_tracks(tmp_path / "out" / "tracks.json").video.warnings
     assert 5 < len(report.frames) < 40
 
 
