@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -73,11 +73,10 @@ class MemoryBank:
         self.frontier[reverse] = ahead(self.frontier.get(reverse, frame), frame)
         self._prune(reverse, (frame, self.frontier[reverse]))
 
-    def forget(self, frames: range) -> None:
-        """Drop recent memories of these frames: they show what a correction has just denied."""
-        for direction in self.recent.values():
-            for frame in [f for f in direction if f in frames]:
-                del direction[frame]
+    def forget(self, frames: range, prompted: Container[int]) -> None:
+        """Drop recent memories of these frames but prompted ones: a correction has just denied them."""
+        for reverse, memories in self.recent.items():
+            self.recent[reverse] = {f: m for f, m in memories.items() if f not in frames or f in prompted}
 
     def recall(self, frame: int, *, reverse: bool, max_conditioning: int) -> Recall:
         """The memories for `frame`: conditioning ones first, then recent ones, oldest first.

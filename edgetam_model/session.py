@@ -163,7 +163,7 @@ class VideoSession:
         tracked.unremembered.discard(frame)
         before, after = tracked.neighbours(frame, len(self))
         self._put_in_doubt(object_id, range(before + 1, after), backward=before < 0)
-        tracked.bank.forget(range(before + 1, after))
+        tracked.bank.forget(range(before + 1, after), tracked.prompts)
 
     def remove_object(self, object_id: int) -> None:
         """Forget an object; the others keep their masks and memories.
@@ -293,7 +293,7 @@ class VideoSession:
         else:
             self._put_in_doubt(object_id, range(before + 1, frame), backward=True)
             self._put_in_doubt(object_id, range(frame + 1, after), backward=False)
-            tracked.bank.forget(range(before + 1, after))
+            tracked.bank.forget(range(before + 1, after), tracked.prompts)
             tracked.bank.conditioning[frame] = memory
         tracked.prompts[frame] = prompt
         tracked.unremembered.add(frame)

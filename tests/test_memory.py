@@ -88,7 +88,7 @@ def test_the_number_of_memories_is_bounded_whatever_is_tracked(runs: list[tuple[
 
 def test_the_frontier_keeps_its_memories_while_an_earlier_stretch_is_redone() -> None:
     made = bank([0, 50], list(range(1, 61)))
-    made.forget(range(1, 50))
+    made.forget(range(1, 50), prompted=())
     for frame in range(31, 50):
         made.remember(memory(frame), reverse=False)
     assert frames_of(made.recall(61, reverse=False, max_conditioning=4))[2:] == [55, 56, 57, 58, 59, 60]

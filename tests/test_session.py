@@ -168,6 +168,16 @@ def test_published_corrections_stay_recent_memories_and_reach_later_frames_only(
     assert session.objects[1].conditioning == [0, 50]
 
 
+def test_a_published_correction_survives_a_prompt_on_a_later_frame() -> None:
+    session = open_session(60, corrections_as_conditioning=False)
+    session.add_prompt(0, 1, box(1))
+    run(session, stop=40)
+    session.add_prompt(30, 1, Prompt(points=[[120, 60]], labels=[1]))
+    session.add_prompt(50, 1, box(4))
+    assert len(run(session)) == 60
+    assert session.result(30).objects[1].prompted
+
+
 def test_a_second_pass_computes_nothing() -> None:
     session, before = correction_setting()
     computed: list[tuple[int, int]] = []

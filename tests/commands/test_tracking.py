@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetam_model.commands.outputs import check_free, new_folder, titled
+from edgetam_model.commands.outputs import check_free, titled
 from edgetam_model.commands.parsing import FrameRange, PlacedPrompt, Target
 from edgetam_model.commands.progress import Meter
 from edgetam_model.commands.tracking import TIDY, Direction, TrackJob, plan, run_job
 from edgetam_model.errors import InputError, PromptError
+from edgetam_model.exports import new_folder
 from edgetam_model.masks import decode_rle
 from edgetam_model.prompts import Prompt
 from edgetam_model.sources import VideoInfo
