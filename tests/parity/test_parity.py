@@ -30,6 +30,7 @@ from edgetam_model.nn.memory_attention import Memories
 from edgetam_model.options import TrackerOptions
 from edgetam_model.prompts import Prompt
 from edgetam_model.results import FrameResult
+from edgetam_model.session import VideoSession
 from edgetam_model.video_tracker import VideoTracker
 from tests.parity.inputs import disc_mask, entry, frame, sampled, uniform, well_conditioned
 
@@ -196,59 +197,90 @@ def collect(prefix: str, results: Iterable[FrameResult]) -> Arrays:
     }
 
 
-def videos(model: EdgeTAM) -> Arrays:
-    """Every roll-out of the golden numbers, through the public predictors."""
-    frames = [frame(t) for t in range(12)]
-    box, click = Prompt(box=[180, 300, 420, 540]), Prompt(points=[[760, 600]], labels=[1])
+def tracker(model: EdgeTAM, **options: bool) -> VideoTracker:
+    fixed = {"corrections_as_conditioning": False, "non_overlapping": False, "fill_hole_area": 0}
+    return VideoTracker(model, TrackerOptions(**fixed, **options))  # type: ignore[arg-type]
 
-    def tracker(**options: bool) -> VideoTracker:
-        fixed = {"corrections_as_conditioning": False, "non_overlapping": False, "fill_hole_area": 0}
-        return VideoTracker(model, TrackerOptions(**fixed, **options))  # type: ignore[arg-type]
 
-    session = tracker(**PLAIN).open(frames)
-    session.add_prompt(0, 1, box)
-    session.add_prompt(0, 2, click)
+def box_and_click(model: EdgeTAM, frames: int, **options: bool) -> VideoSession:
+    session = tracker(model, **options).open([frame(t) for t in range(frames)])
+    session.add_prompt(0, 1, Prompt(box=[180, 300, 420, 540]))
+    session.add_prompt(0, 2, Prompt(points=[[760, 600]], labels=[1]))
+    return session
+
+
+def forward_and_corrected(model: EdgeTAM) -> Arrays:
+    session = box_and_click(model, 12, **PLAIN)
     out = collect("video.forward", session.propagate())
     correction = Prompt(points=[[438, 486], [700, 700]], labels=[1, 0])
     out["video.correction.obj1"] = session.add_prompt(6, 1, correction).logits_at_size()
-    out |= collect("video.corrected", session.propagate(start=6))
+    return out | collect("video.corrected", session.propagate(start=6))
 
-    session = tracker(**PLAIN).open(frames)
+
+def backward(model: EdgeTAM) -> Arrays:
+    session = tracker(model, **PLAIN).open([frame(t) for t in range(12)])
     session.add_prompt(11, 1, Prompt(points=[[553, 541]], labels=[1]))
-    out |= collect("video.backward", session.propagate(reverse=True))
+    return collect("video.backward", session.propagate(reverse=True))
 
-    session = tracker(**PUBLISHED).open(frames)
-    session.add_prompt(0, 1, box)
-    session.add_prompt(0, 2, click)
-    out |= collect("video.published", session.propagate(stop=5))
 
-    session = tracker(**PLAIN).open(frames)
+def with_published_options(model: EdgeTAM) -> Arrays:
+    return collect("video.published", box_and_click(model, 6, **PUBLISHED).propagate())
+
+
+def from_mask(model: EdgeTAM) -> Arrays:
+    session = tracker(model, **PLAIN).open([frame(t) for t in range(10)])
     session.add_prompt(0, 7, Prompt(mask=disc_mask()))
-    return out | collect("video.from_mask", session.propagate(stop=9))
+    return collect("video.from_mask", session.propagate())
 
 
-def roll_out_of(name: str) -> str:
+ROLL_OUTS = (forward_and_corrected, backward, with_published_options, from_mask)
+
+
+def history_of(name: str) -> str:
     """The roll-out and object that an array belongs to: they share a history, and so a spread."""
-    _, run, *_ = name.split(".")
-    run = "corrected" if run == "correction" else run
+    run = name.split(".")[1].replace("correction", "corrected")
     return f"{run}, object {name.partition('obj')[2].partition('.')[0]}"
 
 
-def test_videos() -> None:
-    ours, other = videos(published()), videos(fused())
-    errors: dict[str, list[float]] = defaultdict(list)
-    spreads: dict[str, list[float]] = defaultdict(list)
-    names = [name for name in golden() if name.startswith("video.")]
-    for name in names:
-        count = golden()[name].size
-        errors[roll_out_of(name)].append(error(ours, golden(), name))
-        spreads[roll_out_of(name)].append(error(other, {name: sampled(ours[name], count)}, name))
-    assert len(names) == 141
-    lines = [f"{run}: error {max(errors[run]):.1e}, spread {max(spreads[run]):.1e}" for run in errors]
-    print("\n".join(lines))  # noqa: T201 - shown by `pytest -s`, for docs/log.md
-    for run, found in errors.items():
-        allowed = min(CAP, max(VIDEO, SPREAD * max(spreads[run])))
-        assert max(found) <= allowed, "\n".join(lines)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("roll_out", ROLL_OUTS, ids=lambda f: f.__name__)
+def test_videos(roll_out: Callable[[EdgeTAM], Arrays]) -> None:
+    ours = roll_out(published())
+    names = sorted(set(ours) & set(golden()))
+    errors = worst_by_history({name: error(ours, golden(), name) for name in names})
+    allowed = dict.fromkeys(errors, VIDEO)
+    if any(found > VIDEO for found in errors.values()):  # a spread costs a second run: only where it is asked
+        other, kept = roll_out(fused()), {n: sampled(ours[n], golden()[n].size) for n in names}
+        spreads = worst_by_history({name: error(other, kept, name) for name in names})
+        allowed = {h: min(CAP, max(VIDEO, SPREAD * spread)) for h, spread in spreads.items()}
+        print(f"spread {spreads}")  # noqa: T201 - for docs/log.md
+    print(f"error {errors}")  # noqa: T201
+    assert all(errors[history] <= allowed[history] for history in errors), (errors, allowed)
+
+
+def worst_by_history(found: dict[str, float]) -> dict[str, float]:
+    worst: dict[str, float] = defaultdict(float)
+    for name, value in found.items():
+        worst[history_of(name)] = max(worst[history_of(name)], value)
+    return dict(worst)
+
+
+def test_every_video_array_is_compared() -> None:
+    runs: list[tuple[str, range, tuple[int, ...]]] = [
+        ("forward", range(12), (1, 2)),
+        ("corrected", range(6, 12), (1, 2)),
+        ("backward", range(12), (1,)),
+        ("published", range(6), (1, 2)),
+        ("from_mask", range(10), (7,)),
+    ]
+    names = {
+        f"video.{run}.frame{t:02d}.obj{i}.{kind}"
+        for run, frames, objects in runs
+        for t in frames
+        for i in objects
+        for kind in ("logits", "score")
+    }
+    assert names | {"video.correction.obj1"} == {name for name in golden() if name.startswith("video.")}
 
 
 def test_videos_of_an_independent_implementation() -> None:
