@@ -1,0 +1,1 @@
+"""Synthetic clips with exact masks, made in batches on the CPU or a GPU."""
