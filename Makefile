@@ -23,8 +23,9 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
+# One thread a process and a process a core: threads of two processes on one core wait for each other.
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 # Long clips; about ten minutes on two cores. Results stand in docs/log.md.
 test-long: $(VENV)/ready

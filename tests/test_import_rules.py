@@ -24,10 +24,13 @@ LEVELS: list[set[str]] = [
     {"session", "propagation", "checkpoint"},
     {"image_predictor", "video_tracker"},
     {"tracks", "exports", "render", "demo_clip"},
+    {"scoring", "scores", "annotator", "annotated_clips", "floors"},
+    {"evaluation", "interactive", "training"},
     {"__init__"},
 ]
 TORCH_FREE = {
     *("errors", "config", "masks", "prompts", "results", "options", "tracks", "exports", "render"),
+    *("scoring", "scores", "annotator", "annotated_clips", "floors"),
     *("video", "sources", "timetable", "packets", "decode", "images", "hub", "store", "demo_clip", "cli"),
 }
 ADAPTERS = ("backend", "cvat_function")
