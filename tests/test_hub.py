@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from edgetam_model import hub, weights
+from edgetam_model.commands.weights import register
 from edgetam_model.config import CONFIGS
 from edgetam_model.errors import WeightsError
 from edgetam_model.hub import Patience, check_url, download, git_blob_hash, locked
 from edgetam_model.model import EdgeTAM
-from edgetam_model.weights_cli import register
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB, no two neighbouring bytes alike
 ONCE = Patience(timeout_s=5, attempts=1)
@@ -62,9 +62,9 @@ class FileServer:
         body = self.content[start:]
         source = BytesIO(body[: self.cuts.pop(0)] if self.cuts else body)
         for chunk in iter(lambda: source.read(2**16), b""):
+            self.sent += len(chunk)  # before it goes: the client may be faster than the next line
             with suppress(ConnectionError):  # a client may have had enough
                 handler.wfile.write(chunk)
-            self.sent += len(chunk)
             time.sleep(self.pause_s)
         handler.close_connection = True
 

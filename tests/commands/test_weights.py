@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from edgetam_model import weights
+from edgetam_model.commands.weights import register
 from edgetam_model.config import CONFIGS
 from edgetam_model.errors import WeightsError
 from edgetam_model.model import EdgeTAM
 from edgetam_model.weights import save_weights
-from edgetam_model.weights_cli import register
 
 TINY = CONFIGS["tiny"]
 
@@ -100,5 +100,5 @@ def test_an_action_is_required(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_registering_the_verb_does_not_import_torch() -> None:
-    check = "import sys, edgetam_model.weights_cli; sys.exit('torch' in sys.modules)"
+    check = "import sys, edgetam_model.commands.weights; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
