@@ -145,17 +145,39 @@ def gather(model: EdgeTAM, recalls: Sequence[Recall]) -> Memories:
         if recall.pointers:
             pointers[row, : len(recall.pointers)] = torch.stack(recall.pointers)
             pointed[row, : len(recall.pointers)] = True
-    # Temporal encodings stand in the published order: the latest frame has row 0, conditioning the last row.
-    temporal = model.maskmem_tpos_enc[:, 0, 0][(ages - 1) % len(model.maskmem_tpos_enc)]
     valid = torch.cat(
         (used.repeat_interleave(config.latents, 1), pointed.repeat_interleave(config.pointer_tokens, 1)), 1
     )
     return Memories(
         latents=latents,
-        position=model.spatial_perceiver.latents_position[:, None] + temporal[:, :, None],
+        position=_position(model, ages),
         pointers=pointers.reshape(len(recalls), -1, config.memory_width),
         valid=None if bool(valid.all()) else valid,
     )
+
+
+def gather_alike(model: EdgeTAM, recall: Recall) -> Memories:
+    """`gather` for B objects that remember the same frames: one recall whose tensors are (B, …) each.
+
+    Training tracks batches in step, so that nothing is looped over the objects.
+    """
+    ages = torch.tensor([recall.ages], device=model.device)
+    pointers = torch.stack(recall.pointers, dim=1)
+    return Memories(
+        latents=torch.stack(recall.latents, dim=1),
+        position=_position(model, ages),
+        pointers=pointers.reshape(len(pointers), -1, model.config.memory_width),
+    )
+
+
+def _position(model: EdgeTAM, ages: Tensor) -> Tensor:
+    """(B, M) ages → (B, M, L, Cm): where in time and place the latents are.
+
+    Temporal encodings stand in the published order: the latest frame has row 0, conditioning the last row.
+    """
+    temporal = model.maskmem_tpos_enc[:, 0, 0][(ages - 1) % len(model.maskmem_tpos_enc)]
+    position: Tensor = model.spatial_perceiver.latents_position[:, None] + temporal[:, :, None]
+    return position
 
 
 def _latents(memory: Memory) -> Tensor:

@@ -160,20 +160,32 @@ class EdgeTAM(nn.Module):
             multimask: choose among masks 1–3 by estimated IoU, else take mask 0.
             dynamic_multimask: where mask 0 is taken and unstable, take the best of 1–3 after all.
         """
+        out = self.offer(features, image, points, labels, mask_logits)
+        return self.choose(out, multimask=multimask, dynamic_multimask=dynamic_multimask)
+
+    def offer(
+        self,
+        features: Tensor,
+        image: ImageFeatures,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        mask_logits: Tensor | None = None,
+    ) -> DecoderOutput:
+        """Every mask token's answer to a prompt, arguments as in `decode`; training supervises them all."""
         if points is None or labels is None:
             batch = max(len(features), 1 if mask_logits is None else len(mask_logits))
             points = features.new_zeros(batch, 1, 2)
             labels = torch.full((batch, 1), NOT_A_POINT, device=features.device)
         sparse = self.sam_prompt_encoder(points, labels)
         dense = self.sam_prompt_encoder.dense(mask_logits)
-        out = self.sam_mask_decoder(
+        out: DecoderOutput = self.sam_mask_decoder(
             (features + dense).expand(len(sparse), -1, -1, -1),
             self.sam_prompt_encoder.grid_position(),
             sparse,
             image.stride4,
             image.stride8,
         )
-        return self._choose(out, multimask=multimask, dynamic_multimask=dynamic_multimask)
+        return out
 
     def from_mask(self, image: ImageFeatures, mask: Tensor) -> Decoded:
         """A mask that is given is the output; only its object pointer comes from the decoder.
@@ -211,8 +223,8 @@ class EdgeTAM(nn.Module):
         latents: Tensor = self.spatial_perceiver(dense)
         return latents
 
-    def _choose(self, out: DecoderOutput, *, multimask: bool, dynamic_multimask: bool) -> Decoded:
-        """Pick each object's mask among those offered, and make its pointer."""
+    def choose(self, out: DecoderOutput, *, multimask: bool, dynamic_multimask: bool = False) -> Decoded:
+        """Pick each object's mask among those offered, and make its pointer; options as in `decode`."""
         rows = torch.arange(len(out.logits), device=out.logits.device)
         best_of_three = 1 + out.ious[:, 1:].argmax(dim=1)
         single = torch.zeros_like(best_of_three)
