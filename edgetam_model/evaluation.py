@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
-from edgetam_model.annotated_clips import AnnotatedClip
+from edgetam_model.annotated_clips import LabelledClip
 from edgetam_model.annotator import Click, corrective_click, first_click
 from edgetam_model.errors import InputError, MediaError
 from edgetam_model.floors import Floor
@@ -28,7 +28,7 @@ _CLICKS = {"click": 1, "3clicks": 3}
 class Scorer:
     """Collects one object's scores, frame by frame, without keeping its masks at full size."""
 
-    def __init__(self, clip: AnnotatedClip, object_id: int) -> None:
+    def __init__(self, clip: LabelledClip, object_id: int) -> None:
         self._clip = clip
         self._id = object_id
         self.wanted = frozenset(clip.scored_frames(object_id))
@@ -48,7 +48,7 @@ class Scorer:
 
 
 def evaluate_clip(
-    tracker: VideoTracker, clip: AnnotatedClip, prompt: PromptKind, progress: Progress | None = None
+    tracker: VideoTracker, clip: LabelledClip, prompt: PromptKind, progress: Progress | None = None
 ) -> ClipScore:
     """Track every object of a clip in one session, then score.
 
@@ -119,7 +119,7 @@ def correct(
         session: where the result is from.
         result: an object's on `frame`.
         frame: 0-based.
-        truth, void: (H, W), see `AnnotatedClip.truth`.
+        truth, void: (H, W), see `LabelledClip.truth`.
         clicks: at most so many.
         clicked: those that the object's prompt on this frame consists of already.
     """
@@ -152,7 +152,7 @@ def track(session: VideoSession, title: str, progress: Progress | None = None) -
 
 
 def score_session(
-    session: VideoSession, clip: AnnotatedClip, first_ious: Mapping[int, float]
+    session: VideoSession, clip: LabelledClip, first_ious: Mapping[int, float]
 ) -> tuple[ObjectScore, ...]:
     """Scores of the objects in a session that has been tracked to the end; `first_ious` by object id."""
     scorers = {i: Scorer(clip, i) for i in first_ious}
@@ -164,7 +164,7 @@ def score_session(
 
 
 def evaluate_floor(
-    clip: AnnotatedClip, name: str, floor: Floor, progress: Progress | None = None
+    clip: LabelledClip, name: str, floor: Floor, progress: Progress | None = None
 ) -> ClipScore:
     """Run a floor on every object of a clip, each from its true first mask, and score it."""
     objects: list[ObjectScore] = []

@@ -21,7 +21,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"})
 
 # What Pillow raises over damaged files: 60,000 of them met the first three, its readers' code the others.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     ValueError,
     SyntaxError,
@@ -34,7 +34,7 @@ _DAMAGE = (
     zlib.error,
 )
 # Raised while the header is read, by Pillow's own limit; the second one only where warnings are errors.
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def read_image(source: str | Path | bytes, limits: MediaLimits | None = None) -> Frame:
@@ -59,9 +59,9 @@ def read_image(source: str | Path | bytes, limits: MediaLimits | None = None) ->
         raise
     except UnidentifiedImageError as error:
         raise MediaError("image", f"not an image of a known format ({', '.join(FORMATS)})") from error
-    except _BOMBS as error:
+    except BOMBS as error:
         raise MediaError("image", f"more pixels than can be held: {_one_line(error)}") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise MediaError("image", f"damaged or cut off: {_one_line(error)}") from error
 
 
@@ -70,9 +70,9 @@ def looks_like_image(path: Path) -> bool:
     try:
         with Image.open(path, formats=FORMATS):
             return True
-    except _BOMBS:
+    except BOMBS:
         return True
-    except _DAMAGE:
+    except DAMAGE:
         return False
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetam_model.annotated_clips import AnnotatedClip
+from edgetam_model.annotated_clips import LabelledClip
 from edgetam_model.annotator import corrective_click, first_click
 from edgetam_model.errors import InputError
 from edgetam_model.evaluation import Progress, Scorer, click_object, correct, score_session, titled, track
@@ -162,7 +162,7 @@ def count_clicks(curves: Sequence[Sequence[float]], target: float, limit: int) -
 
 def interact_with_clip(
     tracker: VideoTracker,
-    clip: AnnotatedClip,
+    clip: LabelledClip,
     options: InteractiveOptions | None = None,
     progress: Progress | None = None,
 ) -> ClipInteraction:
@@ -189,7 +189,7 @@ def interact_with_clip(
 
 def still_curves(
     predictor: ImagePredictor,
-    clip: AnnotatedClip,
+    clip: LabelledClip,
     options: InteractiveOptions,
     progress: Progress | None = None,
 ) -> tuple[tuple[float, ...], ...]:
@@ -226,7 +226,7 @@ def _still_curve(predictor: ImagePredictor, truth: Mask, void: Mask | None, limi
 
 def offline_rounds(
     tracker: VideoTracker,
-    clip: AnnotatedClip,
+    clip: LabelledClip,
     options: InteractiveOptions,
     progress: Progress | None = None,
 ) -> tuple[float, ...]:
@@ -246,7 +246,7 @@ def offline_rounds(
 
 
 def _correct_worst(
-    session: VideoSession, clip: AnnotatedClip, score: ObjectScore, touched: set[int], clicks: int
+    session: VideoSession, clip: LabelledClip, score: ObjectScore, touched: set[int], clicks: int
 ) -> None:
     rest = [(j, frame) for frame, j in zip(score.frames, score.j, strict=True) if frame not in touched]
     if not rest:
@@ -259,7 +259,7 @@ def _correct_worst(
 
 def online_pass(
     tracker: VideoTracker,
-    clip: AnnotatedClip,
+    clip: LabelledClip,
     options: InteractiveOptions,
     progress: Progress | None = None,
 ) -> OnlineScore:
@@ -282,7 +282,7 @@ def online_pass(
     return OnlineScore(mean_summary(score.summary for score in scores).jf, sum(stops.values()), len(scores))
 
 
-def _show_all(session: VideoSession, clip: AnnotatedClip, options: InteractiveOptions) -> dict[int, float]:
+def _show_all(session: VideoSession, clip: LabelledClip, options: InteractiveOptions) -> dict[int, float]:
     """Click on every object's first frame; the IoU there, by object id."""
     first_ious = {}
     for object_id in clip.scored_objects:

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgetam_model.annotated_clips import AnnotatedClip
+from edgetam_model.annotated_clips import LabelledClip
 from edgetam_model.prompts import Prompt
 from edgetam_model.results import FrameResult, ObjectResult
 from edgetam_model.sources import FrameSource
@@ -92,7 +92,7 @@ class Oracle:
     is understood at once.
     """
 
-    clip: AnnotatedClip
+    clip: LabelledClip
     reach: int = 1000
     clicks_needed: int = 1
     ends_after: int = 1000

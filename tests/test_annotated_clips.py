@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from edgetam_model.annotated_clips import read_clips, read_labels
-from edgetam_model.errors import InputError
+from edgetam_model.errors import InputError, MediaError
+from edgetam_model.sources import MediaLimits
 from tests.annotated import Labels, two_objects, write_davis, write_palette, write_plain
 
 
@@ -66,8 +70,50 @@ def test_the_list_of_the_split_and_names(tmp_path: Path) -> None:
     assert [c.name for c in read_clips(tmp_path, ["ape"])] == ["ape"]
     (tmp_path / "ImageSets" / "2017" / "val.txt").unlink()
     assert [c.name for c in read_clips(tmp_path)] == ["ape"]
-    with pytest.raises(InputError, match="clips: no clip 'elk'"):
-        read_clips(tmp_path, ["elk"])
+    for name in ("elk", "../ape", str(tmp_path / "JPEGImages" / "480p" / "ape")):
+        with pytest.raises(InputError, match=r"clips: no clip '.*'"):
+            read_clips(tmp_path, [name])
+
+
+def test_other_lists_and_every_clip(tmp_path: Path) -> None:
+    root = tmp_path / "davis"
+    for name in ("ape", "bee"):
+        write_davis(root, name, two_objects(3))
+    (root / "ImageSets" / "2017").mkdir(parents=True)
+    (root / "ImageSets" / "2017" / "train.txt").write_text("bee\n")
+    (tmp_path / "secret.txt").write_text("ape\n")
+    for split in ("train", "2017/train"):
+        assert [c.name for c in read_clips(root, split=split)] == ["bee"]
+    assert [c.name for c in read_clips(root, split=None)] == ["ape", "bee"]
+    assert [c.name for c in read_clips(root)] == ["ape", "bee"], "no list of the default"
+    for split in ("2016/train", "../../secret", str(tmp_path / "secret"), "*", ""):
+        with pytest.raises(InputError, match="split: no list"):
+            read_clips(root, split=split)
+    (root / "ImageSets" / "2017" / "val.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="split: cannot read"):
+        read_clips(root)
+    (root / "ImageSets" / "2017" / "val.txt").write_text("../ape\n")
+    with pytest.raises(InputError, match="clips: no clip"):
+        read_clips(root)
+
+
+def test_a_folder_that_is_itself_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_plain(tmp_path, "toy", dict(enumerate(two_objects(3))), frames=3)
+    assert [c.name for c in read_clips(tmp_path / "toy")] == ["toy"]
+    monkeypatch.chdir(tmp_path / "toy")
+    assert [c.name for c in read_clips(Path())] == ["toy"]
+
+
+def test_clips_that_are_not_scored_need_one_mask(tmp_path: Path) -> None:
+    write_plain(tmp_path, "still", {0: two_objects(1)[0]}, frames=1)
+    write_plain(tmp_path, "part", {2: two_objects(1)[0]}, frames=4)
+    found = read_clips(tmp_path, scored=False)
+    assert [(c.name, len(c.frames), list(c.masks)) for c in found] == [("part", 4, [2]), ("still", 1, [0])]
+    with pytest.raises(InputError, match="part: expected masks on at least 3 frames"):
+        read_clips(tmp_path)
+    next((tmp_path / "part" / "masks").iterdir()).unlink()
+    with pytest.raises(InputError, match="part: expected masks on at least one frame"):
+        read_clips(tmp_path, scored=False)
 
 
 def test_resolutions(tmp_path: Path) -> None:
@@ -88,6 +134,8 @@ def test_resolutions(tmp_path: Path) -> None:
     [
         ("P", (0, 1, 2, 255), (0, 1, 2, 255)),
         ("L", (0, 1, 2, 255), (0, 1, 2, 255)),
+        ("L", (0, 3, 0, 3), (0, 3, 0, 3)),
+        ("L", (0, 0, 0, 0), (0, 0, 0, 0)),
         ("L", (0, 255, 0, 255), (0, 1, 0, 1)),
         ("1", (0, 1, 0, 1), (0, 1, 0, 1)),
         ("RGB", (0, 128, 0, 128), (0, 1, 0, 1)),
@@ -108,6 +156,46 @@ def test_every_kind_of_mask_file(
     assert (read_labels(path) == labels_of(*expected)).all()
 
 
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff"])
+def test_palettes_in_every_format(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"mask.{suffix}"
+    write_palette(path, labels_of(0, 1, 2, 255))
+    assert (read_labels(path) == labels_of(0, 1, 2, 255)).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(ids=st.lists(st.integers(0, 255), min_size=1, max_size=30))
+def test_palette_masks_come_back(tmp_path_factory: pytest.TempPathFactory, ids: list[int]) -> None:
+    path = tmp_path_factory.mktemp("palette") / "m.png"
+    write_palette(path, labels_of(*ids))
+    assert (read_labels(path) == labels_of(*ids)).all()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, over damaged TIFF tags
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(["PNG", "BMP", "TIFF", "GIF", "WEBP"]),
+    changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4),
+    end=st.integers(0, 500),
+)
+def test_damaged_files_give_labels_or_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, changes: list[tuple[int, int]], end: int
+) -> None:
+    file = BytesIO()
+    Image.new("L", (9, 7), 3).save(file, kind)
+    content = bytearray(file.getvalue())
+    for place, value in changes:
+        content[place % len(content)] = value
+    path = tmp_path_factory.mktemp("damaged") / "mask"
+    path.write_bytes(content[:end])
+    try:
+        labels = read_labels(path, MediaLimits(max_pixels=10_000))
+    except InputError:
+        return
+    assert labels.dtype == np.uint8
+    assert labels.ndim == 2
+
+
 def test_void_is_told_from_objects(tmp_path: Path) -> None:
     truth = two_objects(3)
     truth[1][:10] = 255
@@ -124,13 +212,19 @@ def test_what_is_no_mask_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[9, 0, 0], [0, 9, 0], [0, 0, 0]]], np.uint8)).save(path)
     with pytest.raises(InputError, match=r"mask\.png: expected a palette image"):
         read_labels(path)
-    path.write_text("no image")
-    with pytest.raises(InputError, match=r"mask\.png: expected a PNG"):
-        read_labels(path)
     Image.new("L", (40, 40), 200).save(path)
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(InputError, match=r"mask\.png: expected a PNG"):
+    with pytest.raises(MediaError, match=r"mask\.png: 40×40 pixels are more than the limit of 1,599"):
+        read_labels(path, MediaLimits(max_pixels=40 * 40 - 1))
+    cut, header = path.read_bytes()[:50], b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00"
+    for content in (b"", b"no image", cut, header):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"mask\.png: expected an image with labels \(PNG, "):
+            read_labels(path)
+    Image.fromarray(np.ones((4, 4), np.uint16)).save(path)
+    with pytest.raises(InputError, match=r"mask\.png: expected labels of 8 bits"):
         read_labels(path)
+    with pytest.raises(InputError, match=r"nowhere\.png"):
+        read_labels(tmp_path / "nowhere.png")
 
 
 def test_what_is_no_clip_is_refused(tmp_path: Path) -> None:
@@ -147,6 +241,10 @@ def test_what_is_no_clip_is_refused(tmp_path: Path) -> None:
     write_plain(tmp_path / "more", "toy", dict(enumerate(two_objects(4))), frames=3)
     with pytest.raises(InputError, match=r"toy/00003\.png: expected a frame of the same name"):
         read_clips(tmp_path / "more")
+    write_plain(tmp_path / "twice", "toy", dict(enumerate(two_objects(3))), frames=3)
+    write_palette(tmp_path / "twice" / "toy" / "masks" / "00001.bmp", two_objects(1)[0])
+    with pytest.raises(InputError, match=r"toy/00001\.png: expected one mask .* 00001\.bmp is there"):
+        read_clips(tmp_path / "twice")
     write_plain(
         tmp_path / "size",
         "toy",

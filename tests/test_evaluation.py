@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetam_model.annotated_clips import AnnotatedClip, read_clips
+from edgetam_model.annotated_clips import LabelledClip, read_clips
 from edgetam_model.errors import InputError, MediaError
 from edgetam_model.evaluation import PROMPTS, PromptKind, evaluate_clip, evaluate_floor
 from edgetam_model.floors import copy_first
@@ -21,7 +21,7 @@ from tests.models import tiny_model
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> list[AnnotatedClip]:
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledClip]:
     """`late`: 9 frames, object 2 from frame 3 on. `steady`: 9 frames with both objects."""
     root = tmp_path_factory.mktemp("davis")
     write_davis(root, "late", two_objects(9, late=3))
@@ -29,7 +29,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[AnnotatedClip]:
     return read_clips(root)
 
 
-def test_a_perfect_tracker(clips: list[AnnotatedClip]) -> None:
+def test_a_perfect_tracker(clips: list[LabelledClip]) -> None:
     oracle = Oracle(clips[0])
     steps: list[tuple[str, int, int]] = []
     score = evaluate_clip(oracle.as_tracker(), clips[0], "mask", lambda *step: steps.append(step))
@@ -40,7 +40,7 @@ def test_a_perfect_tracker(clips: list[AnnotatedClip]) -> None:
     assert (score.frames, steps[-1]) == (9, ("late", 8, 9))
 
 
-def test_means_go_over_frames_then_objects_then_clips(clips: list[AnnotatedClip]) -> None:
+def test_means_go_over_frames_then_objects_then_clips(clips: list[LabelledClip]) -> None:
     """Right for 5 frames after the prompt: 5/7 of object 1's frames, 4/4 of the late object 2's."""
     scores = tuple(evaluate_clip(Oracle(clip, reach=5).as_tracker(), clip, "box") for clip in clips)
     late, steady = scores
@@ -55,7 +55,7 @@ def test_means_go_over_frames_then_objects_then_clips(clips: list[AnnotatedClip]
 
 
 @pytest.mark.parametrize(("kind", "clicks"), [("click", 1), ("3clicks", 3)])
-def test_clicks_are_simulated(clips: list[AnnotatedClip], kind: PromptKind, clicks: int) -> None:
+def test_clicks_are_simulated(clips: list[LabelledClip], kind: PromptKind, clicks: int) -> None:
     oracle = Oracle(clips[1], clicks_needed=3)
     score = evaluate_clip(oracle.as_tracker(), clips[1], kind)
     prompt = oracle.sessions[0].prompts[0, 1]
@@ -64,7 +64,7 @@ def test_clicks_are_simulated(clips: list[AnnotatedClip], kind: PromptKind, clic
     assert (score.summary.region.mean == 1) == (clicks == 3)
 
 
-def test_no_more_clicks_than_errors(clips: list[AnnotatedClip]) -> None:
+def test_no_more_clicks_than_errors(clips: list[LabelledClip]) -> None:
     oracle = Oracle(clips[1])
     evaluate_clip(oracle.as_tracker(), clips[1], "3clicks")
     assert len(oracle.sessions[0].prompts[0, 1].points) == 1
@@ -80,7 +80,7 @@ def test_frames_without_a_mask_are_tracked_and_not_scored(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", PROMPTS)
-def test_a_real_model_gets_through(clips: list[AnnotatedClip], kind: PromptKind) -> None:
+def test_a_real_model_gets_through(clips: list[LabelledClip], kind: PromptKind) -> None:
     tracker = VideoTracker(tiny_model(), TrackerOptions(non_overlapping=True))
     score = evaluate_clip(tracker, clips[0], kind)
     assert [found.object_id for found in score.objects] == [1, 2]
@@ -105,17 +105,17 @@ def test_void_pixels_do_not_count(tmp_path: Path) -> None:
     assert (first & ~void).any()
 
 
-def test_an_unknown_prompt_is_refused(clips: list[AnnotatedClip]) -> None:
+def test_an_unknown_prompt_is_refused(clips: list[LabelledClip]) -> None:
     with pytest.raises(InputError, match="prompt: expected mask, box"):
         evaluate_clip(Oracle(clips[0]).as_tracker(), clips[0], "lasso")  # type: ignore[arg-type]
 
 
-def test_a_clip_that_ends_early_is_an_error(clips: list[AnnotatedClip]) -> None:
+def test_a_clip_that_ends_early_is_an_error(clips: list[LabelledClip]) -> None:
     with pytest.raises(MediaError, match="late: frame 4 of 9 cannot be decoded"):
         evaluate_clip(Oracle(clips[0], ends_after=3).as_tracker(), clips[0], "mask")
 
 
-def test_what_progress_raises_stops_and_closes(clips: list[AnnotatedClip]) -> None:
+def test_what_progress_raises_stops_and_closes(clips: list[LabelledClip]) -> None:
     oracle = Oracle(clips[0])
 
     def stop(title: str, done: int, total: int) -> None:
@@ -128,7 +128,7 @@ def test_what_progress_raises_stops_and_closes(clips: list[AnnotatedClip]) -> No
         oracle.sessions[0].source.read(0)
 
 
-def test_the_worst_frames_lie_apart(clips: list[AnnotatedClip]) -> None:
+def test_the_worst_frames_lie_apart(clips: list[LabelledClip]) -> None:
     scores = tuple(evaluate_clip(Oracle(clip, reach=2).as_tracker(), clip, "mask") for clip in clips)
     worst = worst_frames(Evaluation("oracle", "mask", scores), 5, apart=3)
     assert [(w.clip, w.object_id, w.frame, w.j) for w in worst] == [
@@ -141,7 +141,7 @@ def test_the_worst_frames_lie_apart(clips: list[AnnotatedClip]) -> None:
     assert not worst[0].mask.any()
 
 
-def test_a_floor_runs_from_each_objects_first_frame(clips: list[AnnotatedClip]) -> None:
+def test_a_floor_runs_from_each_objects_first_frame(clips: list[LabelledClip]) -> None:
     steps: list[tuple[str, int, int]] = []
     score = evaluate_floor(clips[0], "copy", copy_first, lambda *step: steps.append(step))
     expected = [

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from edgetam_model.annotated_clips import AnnotatedClip, read_clips
+from edgetam_model.annotated_clips import LabelledClip, read_clips
 from edgetam_model.errors import InputError
 from edgetam_model.image_predictor import ImagePredictor
 from edgetam_model.interactive import (
@@ -32,7 +32,7 @@ from tests.models import tiny_model
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> AnnotatedClip:
+def toy(tmp_path_factory: pytest.TempPathFactory) -> LabelledClip:
     """13 frames of one object, scored on 1 to 11."""
     root = tmp_path_factory.mktemp("clips")
     write_davis(
@@ -41,7 +41,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> AnnotatedClip:
     return read_clips(root)[0]
 
 
-def test_offline_rounds_correct_the_worst_frame(toy: AnnotatedClip) -> None:
+def test_offline_rounds_correct_the_worst_frame(toy: LabelledClip) -> None:
     """Right for 3 frames after a prompt: frames 1–3, then 4–7 from a correction on 4, then all."""
     oracle = Oracle(toy, reach=3, clicks_needed=2)
     after = offline_rounds(oracle.as_tracker(), toy, InteractiveOptions(frames=4))
@@ -51,7 +51,7 @@ def test_offline_rounds_correct_the_worst_frame(toy: AnnotatedClip) -> None:
     assert {frame: len(prompt.points) for (frame, _), prompt in prompts.items()} == {0: 2, 4: 2, 8: 2}
 
 
-def test_clicks_per_frame_are_limited(toy: AnnotatedClip) -> None:
+def test_clicks_per_frame_are_limited(toy: LabelledClip) -> None:
     oracle = Oracle(toy, reach=3, clicks_needed=4)
     after = offline_rounds(oracle.as_tracker(), toy, InteractiveOptions(frames=3))
     prompts = oracle.sessions[0].prompts
@@ -61,7 +61,7 @@ def test_clicks_per_frame_are_limited(toy: AnnotatedClip) -> None:
 
 
 @pytest.mark.parametrize(("frames", "jf", "stops"), [(8, 1, 2), (2, 7 / 11, 1), (1, 3 / 11, 0)])
-def test_one_pass_stops_where_it_is_bad(toy: AnnotatedClip, frames: int, jf: float, stops: int) -> None:
+def test_one_pass_stops_where_it_is_bad(toy: LabelledClip, frames: int, jf: float, stops: int) -> None:
     oracle = Oracle(toy, reach=3, clicks_needed=2)
     found = online_pass(oracle.as_tracker(), toy, InteractiveOptions(frames=frames))
     assert found.jf == pytest.approx(jf)
@@ -69,7 +69,7 @@ def test_one_pass_stops_where_it_is_bad(toy: AnnotatedClip, frames: int, jf: flo
     assert sorted(frame for frame, _ in oracle.sessions[0].prompts) == [0, 4, 8][: stops + 1]
 
 
-def test_a_low_threshold_lets_everything_pass(toy: AnnotatedClip) -> None:
+def test_a_low_threshold_lets_everything_pass(toy: LabelledClip) -> None:
     found = online_pass(Oracle(toy, reach=3).as_tracker(), toy, InteractiveOptions(threshold=0))
     assert found.interventions == 0
 
@@ -77,7 +77,7 @@ def test_a_low_threshold_lets_everything_pass(toy: AnnotatedClip) -> None:
 class Stripes:
     """Stands in for an `ImagePredictor`: with every click it understands a fifth more of the object."""
 
-    def __init__(self, clip: AnnotatedClip) -> None:
+    def __init__(self, clip: LabelledClip) -> None:
         self.clip = clip
         self.frames = iter((0, 6, 12))  # the stills of 13 frames
         self.frame = -1
@@ -94,7 +94,7 @@ class Stripes:
         return MaskResult(logits, truth.shape, 1.0, 1.0)
 
 
-def test_clicks_on_stills(toy: AnnotatedClip) -> None:
+def test_clicks_on_stills(toy: LabelledClip) -> None:
     stripes = Stripes(toy)
     curves = still_curves(cast(ImagePredictor, stripes), toy, InteractiveOptions(stills=3))
     assert len(curves) == 3

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgetam_model.annotated_clips import AnnotatedClip, read_clips
+from edgetam_model.annotated_clips import LabelledClip, read_clips
 from edgetam_model.commands.evaluation_pictures import plot_clips, worst_sheet
 from edgetam_model.commands.evaluation_report import EvaluationReport
 from edgetam_model.commands.interrupt import Interrupts
@@ -104,7 +104,7 @@ def _check_pictures(job: EvaluateJob) -> None:
 
 
 def _draw(
-    job: EvaluateJob, evaluations: Sequence[Evaluation], clips: Sequence[AnnotatedClip], weights: WeightsInfo
+    job: EvaluateJob, evaluations: Sequence[Evaluation], clips: Sequence[LabelledClip], weights: WeightsInfo
 ) -> None:
     if job.plot is not None:
         trained = "" if weights.trained else f"  ({UNTRAINED})"
@@ -125,7 +125,7 @@ class _Work:
         self._floor_scores: list[list[ClipScore]] = []
         self._interactions: list[ClipInteraction] = []
 
-    def do(self, clip: AnnotatedClip, progress: _Steps) -> None:
+    def do(self, clip: LabelledClip, progress: _Steps) -> None:
         """Everything that the job wants of a clip."""
         score = evaluate_clip(self._tracker, clip, self._job.prompt, progress)
         floors = [evaluate_floor(clip, name, floor, progress) for name, floor in self._floors.items()]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from edgetam_model.annotated_clips import AnnotatedClip
+from edgetam_model.annotated_clips import LabelledClip
 from edgetam_model.render import FILL, Rgb, contact_sheet, object_colour
 from edgetam_model.scores import ClipScore, Evaluation, WorstFrame, worst_frames
 
@@ -103,7 +103,7 @@ def _write(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, size: int) 
     return x + font.getlength(plain) / _SCALE
 
 
-def worst_sheet(evaluation: Evaluation, clips: Sequence[AnnotatedClip], count: int = 12) -> Rgb:
+def worst_sheet(evaluation: Evaluation, clips: Sequence[LabelledClip], count: int = 12) -> Rgb:
     """The frames of lowest J, worst first: what was found as a tinted area, the truth as a white outline."""
     by_name = {clip.name: clip for clip in clips}
     tiles = []
@@ -113,7 +113,7 @@ def worst_sheet(evaluation: Evaluation, clips: Sequence[AnnotatedClip], count: i
     return contact_sheet(tiles)
 
 
-def _tile(clip: AnnotatedClip, worst: WorstFrame) -> Rgb:
+def _tile(clip: LabelledClip, worst: WorstFrame) -> Rgb:
     with clip.open() as source:
         rgb = source.read(worst.frame)
     truth, _ = clip.truth(worst.frame, worst.object_id)

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from edgetam_model.annotated_clips import VOID, LabelledClip, read_labels
 from edgetam_model.errors import InputError
 from edgetam_model.masks import Mask, decode_rle
-from edgetam_model.sources import Frame, MediaLimits
+from edgetam_model.sources import Frame
 from edgetam_model.tracks import Tracks
 from edgetam_model.video import open_source, read_image
 
@@ -73,29 +73,28 @@ class AnnotatedClip(ABC):
 AnnotatedClips = Sequence[AnnotatedClip]
 
 
-class FilesClip(AnnotatedClip):
-    """A clip of image files, each with its mask file; see `read_index_mask` for what a mask may be.
+class FolderClip(AnnotatedClip):
+    """The frames of a clip in a folder that have a mask, in order; void pixels are nobody's.
 
-    Raises:
-        InputError: no frames, or not one mask per frame.
+    Args:
+        clip: from `read_clips`; its masks are read as `read_labels` says.
     """
 
-    def __init__(self, name: str, frames: Sequence[Path], masks: Sequence[Path]) -> None:
-        super().__init__(name)
-        if not frames or len(frames) != len(masks):
-            raise InputError("masks", f"expected one per frame ({len(frames)}), got {len(masks)}: {name}")
-        self._frames, self._masks = tuple(frames), tuple(masks)
+    def __init__(self, clip: LabelledClip) -> None:
+        super().__init__(clip.name)
+        self._files = [(clip.frames[number], path) for number, path in clip.masks.items()]
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._files)
 
     def frame(self, index: int) -> Frame:
         self._check_index(index)
-        return read_image(self._frames[index])
+        return read_image(self._files[index][0])
 
     def masks(self, index: int) -> Masks:
         self._check_index(index)
-        return read_index_mask(self._masks[index])
+        labels = read_labels(self._files[index][1])
+        return {number: labels == number for number in np.unique(labels).tolist() if number not in (0, VOID)}
 
 
 class TracksClip(AnnotatedClip):
@@ -136,31 +135,3 @@ class TracksClip(AnnotatedClip):
         self._check_index(index)
         records = ((t.id, self._records.get((index, t.id))) for t in self._tracks.objects)
         return {number: decode_rle(found.mask.rle()) for number, found in records if found and found.mask}
-
-
-def read_index_mask(path: Path, limits: MediaLimits | None = None) -> Masks:
-    """Object id → mask (H, W) of an image whose pixels are object ids, 0 the background.
-
-    A palette image holds ids as DAVIS writes them. In a grey image the ids are the values; one that knows
-    only black and white, whatever white is, holds object 1.
-
-    Raises:
-        InputError: missing, damaged, too large, or an image in colours.
-    """
-    limits = limits or MediaLimits()
-    try:
-        with Image.open(path, formats=("PNG", "BMP", "TIFF", "GIF", "WEBP")) as image:
-            limits.check_size("mask", *image.size)
-            if image.mode not in ("1", "L", "P"):
-                raise InputError("mask", f"expected a palette or grey image of object ids: {path.name}")
-            pixels = np.asarray(image).astype(np.uint8)
-    except InputError:
-        raise
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError("mask", f"not an image that can be read: {path.name}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises over damage
-        raise InputError("mask", f"cannot read {path.name}: {error}") from error
-    ids = [int(value) for value in np.unique(pixels) if value]
-    if image.mode != "P" and len(ids) == 1:
-        return {1: pixels > 0}
-    return {number: pixels == number for number in ids}
