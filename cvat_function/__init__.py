@@ -1,0 +1,1 @@
+"""The CVAT functions: an adapter over `edgetam_model`. Nothing here yet."""
