@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgetam_model.video import FrameSource, MediaLimits, VideoInfo, open_source, read_image
     from edgetam_model.video_tracker import VideoTracker
     from edgetam_model.weights import load_model
+    from edgetam_model.windows import Window
 
 _HOMES = {
     "config": ("CONFIGS", "EdgeTAMConfig"),
@@ -52,6 +53,7 @@ _HOMES = {
     "video": ("FrameSource", "MediaLimits", "VideoInfo", "open_source", "read_image"),
     "video_tracker": ("VideoTracker",),
     "weights": ("load_model",),
+    "windows": ("Window",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -81,6 +83,7 @@ __all__ = [
     "VideoSession",
     "VideoTracker",
     "WeightsError",
+    "Window",
     "load_model",
     "open_source",
     "read_image",

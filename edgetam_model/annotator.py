@@ -22,9 +22,9 @@ class Click:
     y: int
     positive: bool = True
 
-    def prompt(self, logits: NDArray[np.float32] | None = None) -> Prompt:
-        """The click as a prompt, with the logits (S, S) of an earlier result to refine."""
-        return Prompt(points=[[self.x, self.y]], labels=[int(self.positive)], logits=logits)
+    def prompt(self) -> Prompt:
+        """The click as a prompt."""
+        return Prompt(points=[[self.x, self.y]], labels=[int(self.positive)])
 
 
 def first_click(truth: Mask) -> Click:

@@ -15,14 +15,17 @@ from torch import Tensor
 from edgetam_model.errors import CheckpointError, InputError
 from edgetam_model.memory import Memory, MemoryBank
 from edgetam_model.model import EdgeTAM
+from edgetam_model.nn.evidence import Trace
 from edgetam_model.options import TrackerOptions
 from edgetam_model.prompts import Prompt
 from edgetam_model.session import TrackedObject, VideoSession
 from edgetam_model.sources import FrameSource
+from edgetam_model.windows import Window
 
 VERSION = 1
 DIGEST_BYTES = hashlib.sha256().digest_size
-PROMPT_FIELDS = ("points", "labels", "box", "mask", "logits")
+PROMPT_FIELDS = ("points", "labels", "box", "mask", "logits", "window")
+TRACE_FIELDS = ("keys", "labels", "window")
 
 Tensors = dict[str, Tensor]
 
@@ -83,7 +86,8 @@ def _save_object(session: VideoSession, object_id: int, tensors: Tensors) -> dic
     for frame, prompt in tracked.prompts.items():
         for field in PROMPT_FIELDS:
             if (value := getattr(prompt, field)) is not None:
-                tensors[f"{name}.prompt.{frame}.{field}"] = torch.from_numpy(value.copy())
+                array = np.array(value.corners if isinstance(value, Window) else value)
+                tensors[f"{name}.prompt.{frame}.{field}"] = torch.from_numpy(array)
     _save_memories(f"{name}.conditioning", bank.conditioning, tensors)
     for reverse, memories in bank.recent.items():
         _save_memories(f"{name}.recent.{reverse:d}", memories, tensors)
@@ -107,18 +111,29 @@ def _save_memories(name: str, memories: dict[int, Memory], tensors: Tensors) -> 
         tensors[f"{name}.{frame}.pointer"] = memory.pointer.cpu().contiguous()
         if memory.latents is not None:
             tensors[f"{name}.{frame}.latents"] = memory.latents.cpu().contiguous()
+        if memory.trace is not None:  # as float32: rounded labels could move a window by a pixel
+            for field in TRACE_FIELDS:
+                value: Tensor = getattr(memory.trace, field)
+                tensors[f"{name}.{frame}.trace.{field}"] = value.cpu().contiguous()
+
+
+def _restore_memory(name: str, frame: int, tensors: Tensors, device: torch.device) -> Memory:
+    latents, trace = tensors.get(f"{name}.latents"), None
+    if f"{name}.trace.keys" in tensors:
+        trace = Trace(*(tensors[f"{name}.trace.{field}"].to(device) for field in TRACE_FIELDS))
+    return Memory(
+        frame,
+        tensors[f"{name}.pointer"].to(device),
+        None if latents is None else latents.to(device),
+        trace,
+    )
 
 
 def _restore_object(session: VideoSession, saved: dict[str, Any], tensors: Tensors) -> None:
     name, device = str(saved["id"]), session.model.device
 
     def memories(kind: str, frames: list[int]) -> dict[int, Memory]:
-        found = {}
-        for frame in frames:
-            latents = tensors.get(f"{name}.{kind}.{frame}.latents")
-            pointer = tensors[f"{name}.{kind}.{frame}.pointer"].to(device)
-            found[frame] = Memory(frame, pointer, None if latents is None else latents.to(device))
-        return found
+        return {frame: _restore_memory(f"{name}.{kind}.{frame}", frame, tensors, device) for frame in frames}
 
     bank = MemoryBank(session.model.config, session.latents_kept)
     bank.conditioning = memories("conditioning", saved["conditioning"])

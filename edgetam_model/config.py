@@ -18,6 +18,19 @@ LOW_RES_STRIDE = 4  # pixels of the network's input per mask logit
 class EdgeTAMConfig:
     """Widths, depths and memory sizes of an EdgeTAM. The defaults are the published model.
 
+    What the published model does not have is off by default, and makes the `nano` family, whose input is too
+    small to see a small object in a whole frame:
+
+    Attributes:
+        window_scale: an object is read through a window of its own, so many times its box; 0: the whole
+            frame.
+        evidence_width: channels of the keys by which labels are carried from remembered pixels to similar
+            ones (`nn/evidence.py`); 0: none.
+        refine_width: channels at stride 4 of the head that draws the mask anew at the input's full size
+            (`nn/refiner.py`); 0: none, and masks have a quarter of that size.
+        pooled_memories: memories are means of their patches in place of latents (`nn/spatial_perceiver.py`),
+            to compare with; global_latents is 0 then.
+
     Raises:
         InputError: sizes that do not fit together, with the field at fault.
 
@@ -39,6 +52,10 @@ class EdgeTAMConfig:
     attention_mlp: int = 2048
     recent_memories: int = 6
     max_pointers: int = 16
+    window_scale: float = 0.0
+    evidence_width: int = 0
+    refine_width: int = 0
+    pooled_memories: bool = False
 
     def __post_init__(self) -> None:
         if self.image_size % 32 or self.image_size <= 0:
@@ -49,11 +66,25 @@ class EdgeTAMConfig:
             raise InputError(
                 "memory_width", f"expected a multiple of 4 that divides width, got {self.memory_width}"
             )
-        if self.patch_grid**2 != self.patch_latents or self.grid % self.patch_grid:
+        if bool(self.evidence_width) != bool(self.refine_width):
+            raise InputError("refine_width", "expected evidence_width and refine_width together, or neither")
+        if self.window_scale and self.window_scale < 1:
+            raise InputError("window_scale", f"expected 0 or at least 1, got {self.window_scale}")
+        self._check_latents()
+
+    def _check_latents(self) -> None:
+        squares = {n * n for n in range(1, self.grid + 1) if self.grid % n == 0}
+        if self.patch_latents and self.patch_latents not in squares:
             raise InputError(
                 "patch_latents",
-                f"expected the square of a divisor of the grid's {self.grid}, got {self.patch_latents}",
+                f"expected 0 or the square of a divisor of the grid's {self.grid}, got {self.patch_latents}",
             )
+        if self.global_latents < 0 or not self.latents:
+            raise InputError(
+                "global_latents", f"expected at least 0, and 1 without others, got {self.global_latents}"
+            )
+        if self.pooled_memories and (self.global_latents or not self.patch_latents):
+            raise InputError("pooled_memories", "expected patch_latents only: a mean belongs to a patch")
 
     @property
     def grid(self) -> int:
@@ -62,12 +93,17 @@ class EdgeTAMConfig:
 
     @property
     def low_res(self) -> int:
-        """Side of the mask decoder's logits."""
+        """Side of the mask decoder's logits, and of mask prompts."""
         return self.image_size // LOW_RES_STRIDE
 
     @property
+    def mask_size(self) -> int:
+        """Side of the logits that the model answers with."""
+        return self.image_size if self.refine_width else self.low_res
+
+    @property
     def patch_grid(self) -> int:
-        """Side of the grid of patch-level latents."""
+        """Side of the grid of patch-level latents, 0 without them."""
         return isqrt(self.patch_latents)
 
     @property
@@ -114,6 +150,26 @@ CONFIGS: Mapping[str, EdgeTAMConfig] = MappingProxyType(
             global_latents=12,
             patch_latents=16,
             attention_mlp=64,
+        ),
+        # The weights that ship: small enough to be trained on a CPU and to come with the package.
+        "nano": EdgeTAMConfig(
+            image_size=128,
+            trunk_widths=(48, 64, 96, 128),
+            trunk_depths=(1, 1, 3, 1),
+            width=96,
+            memory_width=48,
+            decoder_heads=4,
+            decoder_mlp=256,
+            global_latents=16,
+            patch_latents=16,
+            perceiver_layers=1,
+            attention_layers=1,
+            attention_mlp=256,
+            recent_memories=3,
+            max_pointers=8,
+            window_scale=1.7,
+            evidence_width=32,
+            refine_width=64,
         ),
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -13,19 +13,36 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgetam_model.config import LOW_RES_STRIDE
 from edgetam_model.errors import InputError
-from edgetam_model.memory import Memory, Recall, gather
+from edgetam_model.memory import Memory, Recall, gather, gather_seen
 from edgetam_model.model import Decoded, EdgeTAM, ImageFeatures
+from edgetam_model.nn.evidence import Trace
 from edgetam_model.prompts import Prompt
+from edgetam_model.windows import Window, next_window, resampled
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0 … 1, as the published encoder expects
 IMAGE_STD = (0.229, 0.224, 0.225)
 BOX_LABELS = (2, 3)  # labels of a box's two corners given as points
 LOGIT_LIMIT = 32.0  # earlier logits are clamped to ± this before they serve as a prompt
 CACHED_FRAMES = 3  # encoded frames kept: the one being clicked on and its neighbours
+CACHED_WINDOWS = 16  # or windows, which several objects on those frames look through
 
 Image = NDArray[np.uint8]
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A frame as the model sees it.
+
+    Attributes:
+        image: its features, a batch of 1.
+        window: what it shows; None: the whole frame, always so for models without windows.
+    """
+
+    image: ImageFeatures
+    window: Window | None
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,7 @@ class Tracked:
 
     Attributes:
         logits: (S, S) float32 as decoded.
-        iou, object_score: as in `MaskResult`.
+        iou, object_score, window: as in `MaskResult`.
         memory: what to remember of it.
     """
 
@@ -42,10 +59,11 @@ class Tracked:
     iou: float
     object_score: float
     memory: Memory
+    window: Window | None
 
 
 class Engine:
-    """Runs the model on frames of one size, encoding each frame once.
+    """Runs the model on frames of one size, encoding each frame, or window of one, once.
 
     Args:
         model: in eval mode.
@@ -61,65 +79,90 @@ class Engine:
         self.size = size
         self.dynamic_multimask = dynamic_multimask
         self.object_batch = object_batch
-        self._encoded: OrderedDict[int, ImageFeatures] = OrderedDict()
+        self.windowed = model.config.window_scale > 0
+        self._views: OrderedDict[tuple[int, Window | None], View] = OrderedDict()
+        self._last_read: tuple[int, Image] | None = None
 
     @torch.inference_mode()
-    def encode(self, key: int, read: Callable[[], Image]) -> ImageFeatures:
-        """The features of frame `key`, read and encoded unless that was done a moment ago."""
-        if key in self._encoded:
-            self._encoded.move_to_end(key)
+    def view(self, key: int, read: Callable[[], Image], window: Window | None = None) -> View:
+        """Frame `key`, read and encoded unless that was done a moment ago.
+
+        Args:
+            key: the caller's number of the frame.
+            read: called when its pixels are needed.
+            window: for models with windows: what to look at; None: the whole frame.
+        """
+        if self.windowed and window is None:
+            window = Window.whole(self.size)
+        if (key, window) in self._views:
+            self._views.move_to_end((key, window))
         else:
-            self._encoded[key] = self.model.encode_image(to_input(read(), self.model))
-            if len(self._encoded) > CACHED_FRAMES:
-                self._encoded.popitem(last=False)
-        return self._encoded[key]
+            self._views[key, window] = View(self._encode(key, read, window), window)
+            if len(self._views) > (CACHED_WINDOWS if self.windowed else CACHED_FRAMES):
+                self._views.popitem(last=False)
+        return self._views[key, window]
+
+    def _encode(self, key: int, read: Callable[[], Image], window: Window | None) -> ImageFeatures:
+        if window is None:
+            return self.model.encode_image(to_input(read(), self.model))
+        return self._encode_windows(self._pixels(key, read), [window])
+
+    def _encode_windows(self, rgb: Image, windows: Sequence[Window]) -> ImageFeatures:
+        """A batch of views of one frame."""
+        views = torch.cat([to_input(window.cut(rgb), self.model) for window in windows])
+        corners = torch.tensor([window.corners for window in windows], dtype=torch.float32)
+        return self.model.encode_image(views, corners.to(self.model.device))
+
+    def _pixels(self, key: int, read: Callable[[], Image]) -> Image:
+        """A frame that several windows are cut from is read once."""
+        if self._last_read is None or self._last_read[0] != key:
+            self._last_read = (key, read())
+        return self._last_read[1]
 
     @torch.inference_mode()
     def decode_prompt(
         self,
-        image: ImageFeatures,
+        view: View,
         prompt: Prompt,
         *,
         recall: Recall | None = None,
-        previous: NDArray[np.float32] | None = None,
         multimask: bool | None = None,
     ) -> Decoded:
-        """One object's mask from its prompt.
+        """One object's mask from its prompt; `looking.look` finds the view first.
 
         Args:
-            image: the frame.
+            view: the frame, or the part with the object.
             prompt: in pixels of the frame.
             recall: the object's memories, where it was tracked to this frame before.
-            previous: logits of an earlier result to refine, unless the prompt brings its own.
             multimask: choose among three masks; None: when there is at most one click and no box.
         """
+        image = view.image
         if prompt.mask is not None:
-            return self.model.from_mask(image, self._mask_input(prompt.mask))
-        points, labels = self._clicks([prompt])
-        refine = prompt.logits if prompt.logits is not None else previous
+            return self.model.from_mask(image, self._mask_input(prompt.mask, view.window))
+        points, labels = self._clicks([prompt], view.window)
         if multimask is None:
             multimask = points is None or points.shape[1] <= 1
         features = self.model.without_memory(image)
         if recall is not None:
             features = self.model.with_memory(image, gather(self.model, [recall]))
-        return self.model.decode(
-            features,
-            image,
-            points,
-            labels,
-            self._dense(refine),
+        seen = None if recall is None else gather_seen([recall])
+        dense = self._dense(prompt, view.window)
+        out = self.model.offer(features, image, points, labels, dense, seen)
+        decoded = self.model.choose(
+            out,
             multimask=multimask,
             dynamic_multimask=self.dynamic_multimask,
+            shown=self.windowed and prompt.has_positive,
         )
+        return self.model.refine(decoded, out, image)
 
     @torch.inference_mode()
-    def decode_many(
-        self, image: ImageFeatures, prompts: Sequence[Prompt], *, multimask: bool
-    ) -> Iterator[Decoded]:
+    def decode_many(self, view: View, prompts: Sequence[Prompt], *, multimask: bool) -> Iterator[Decoded]:
         """Independent prompts of the same kind (all clicks of one count, or all boxes), in batches."""
+        image = view.image
         features = self.model.without_memory(image)
         for chunk in _chunks(prompts, self.object_batch):
-            points, labels = self._clicks(chunk)
+            points, labels = self._clicks(chunk, view.window)
             yield self.model.decode(
                 features,
                 image,
@@ -130,36 +173,60 @@ class Engine:
             )
 
     @torch.inference_mode()
-    def track(self, frame: int, image: ImageFeatures, recalls: Sequence[Recall]) -> list[Tracked]:
-        """Track B objects to a frame, each with its own history, and make their new memories."""
+    def track(self, frame: int, read: Callable[[], Image], recalls: Sequence[Recall]) -> list[Tracked]:
+        """Track B objects to a frame, each with its own history, and make their new memories.
+
+        Args:
+            frame: 0-based index.
+            read: called when its pixels are needed.
+            recalls: the objects' memories, which also say where to look for them.
+        """
         tracked: list[Tracked] = []
         for chunk in _chunks(recalls, self.object_batch):
+            image, windows = self._views_of(frame, read, chunk)
             features = self.model.with_memory(image, gather(self.model, chunk))
-            out = self.model.decode(features, image, multimask=True)
+            out = self.model.decode(features, image, seen=gather_seen(chunk), multimask=True)
             latents = self.model.encode_memory(image, out.logits)
+            traces = self.model.trace(image, out.logits)
             logits = out.logits.float().cpu().numpy()
-            for row in range(len(chunk)):
-                memory = Memory(frame, out.pointer[row].clone(), latents[row].clone())
-                tracked.append(
-                    Tracked(logits[row], float(out.iou[row]), float(out.object_score[row]), memory)
-                )
+            for row, window in enumerate(windows):
+                trace = None if traces is None else traces.at(row)
+                memory = Memory(frame, out.pointer[row].clone(), latents[row].clone(), trace)
+                score = float(out.object_score[row])
+                tracked.append(Tracked(logits[row], float(out.iou[row]), score, memory, window))
         return tracked
 
-    @torch.inference_mode()
-    def remember(self, image: ImageFeatures, logits: NDArray[np.float32], *, binarize: bool) -> Tensor:
-        """(L, Cm): the compressed memory of one object's final logits on a prompted frame."""
-        mask = torch.from_numpy(logits.copy()).to(self.model.device, self.model.dtype)[None]
-        return self.model.encode_memory(image, mask, binarize=binarize)[0]
+    def _views_of(
+        self, frame: int, read: Callable[[], Image], recalls: Sequence[Recall]
+    ) -> tuple[ImageFeatures, Sequence[Window | None]]:
+        """What B objects are tracked on: one image for all, or a batch with everyone's window."""
+        if not self.windowed:
+            image = self.view(frame, read).image
+            if image.detail is not None:
+                image = image.rows(torch.zeros(len(recalls), dtype=torch.long, device=self.model.device))
+            return image, [None] * len(recalls)
+        windows = [recalled_window(recall, self.size, self.model.config.window_scale) for recall in recalls]
+        return self._encode_windows(self._pixels(frame, read), windows), windows
 
-    def _clicks(self, prompts: Sequence[Prompt]) -> tuple[Tensor | None, Tensor | None]:
-        rows = [self._points(prompt) for prompt in prompts]
+    @torch.inference_mode()
+    def remember(self, view: View, memory: Memory, logits: NDArray[np.float32], *, binarize: bool) -> Memory:
+        """The memory of a prompted frame, completed by what one object's final logits there leave."""
+        mask = torch.from_numpy(logits.copy()).to(self.model.device, self.model.dtype)[None]
+        latents = self.model.encode_memory(view.image, mask, binarize=binarize)
+        trace = self.model.trace(view.image, mask)
+        return replace(memory, latents=latents[0], trace=None if trace is None else trace.at(0))
+
+    def _clicks(
+        self, prompts: Sequence[Prompt], window: Window | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        rows = [self._points(prompt, window) for prompt in prompts]
         if not len(rows[0][1]):
             return None, None
         points = torch.from_numpy(np.stack([points for points, _ in rows]))
         labels = torch.from_numpy(np.stack([labels for _, labels in rows]))
         return points.to(self.model.device, self.model.dtype), labels.to(self.model.device)
 
-    def _points(self, prompt: Prompt) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _points(self, prompt: Prompt, window: Window | None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """(N, 2) pixels of the network's input and (N,) labels, box corners first."""
         points = np.zeros((0, 2), np.float32)
         labels = np.zeros(0, np.int64)
@@ -169,26 +236,52 @@ class Engine:
             points, labels = np.concatenate((points, corners)), np.append(labels, BOX_LABELS)
         if prompt.points is not None:
             points, labels = np.concatenate((points, prompt.points)), np.append(labels, prompt.labels)
-        scale = np.float32(self.model.config.image_size) / np.array((width, height), np.float32)
-        return (points * scale).astype(np.float32), labels.astype(np.int64)
+        shown = window or Window.whole(self.size)
+        return shown.to_window(points, self.model.config.image_size), labels.astype(np.int64)
 
-    def _dense(self, logits: NDArray[np.float32] | None) -> Tensor | None:
-        if logits is None:
+    def _dense(self, prompt: Prompt, window: Window | None) -> Tensor | None:
+        if prompt.logits is None:
             return None
-        side = self.model.config.low_res
+        logits, side = prompt.logits, self.model.config.mask_size
         if logits.shape != (side, side):
             raise InputError("logits", f"expected shape ({side}, {side}), got {logits.shape}")
+        whole = Window.whole(self.size)
+        given, wanted = prompt.window or whole, window or whole
+        if given != wanted:
+            logits = resampled(logits, given, wanted)
         clamped = logits.clip(-LOGIT_LIMIT, LOGIT_LIMIT)
         return torch.from_numpy(clamped).to(self.model.device, self.model.dtype)[None, None]
 
-    def _mask_input(self, mask: NDArray[np.bool_]) -> Tensor:
-        """(1, 1, S, S) of 0 and 1: the mask at the network's input size."""
+    def _mask_input(self, mask: NDArray[np.bool_], window: Window | None) -> Tensor:
+        """(1, 1, S, S) of 0 and 1: the mask, or what the window shows of it, at the network's input size."""
         side = self.model.config.image_size
+        if window is not None:
+            mask = window.cut(mask)
         pixels = torch.from_numpy(mask.copy()).to(self.model.device, self.model.dtype)[None, None]
         if mask.shape == (side, side):
             return pixels
         resized = F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
         return (resized >= 0.5).to(self.model.dtype)
+
+
+def recalled_window(recall: Recall, size: tuple[int, int], scale: float) -> Window:
+    """Where to look for an object on the next frame; its memories alone say so.
+
+    Args:
+        recall: from `MemoryBank.recall`, of a model with windows.
+        size: (H, W) of the frames.
+        scale: `EdgeTAMConfig.window_scale`.
+    """
+    trace = recall.recent
+    assert trace is not None, "the frame before, or else a conditioning frame, keeps its trace"
+    x0, y0, x1, y1 = (round(corner) for corner in trace.window.tolist())
+    return next_window(Window(x0, y0, x1, y1), traced_mask(trace), size, scale)
+
+
+def traced_mask(trace: Trace) -> NDArray[np.bool_]:
+    """(S, S): the mask that a trace was made of, as its window shows it."""
+    labels = F.pixel_shuffle(trace.labels[None], LOW_RES_STRIDE)[0, 0]
+    return (labels > 0).cpu().numpy()
 
 
 def to_input(rgb: Image, model: EdgeTAM) -> Tensor:

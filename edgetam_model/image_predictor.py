@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 
 from edgetam_model.engine import Engine, Image
 from edgetam_model.errors import InputError, PromptError, SessionError
+from edgetam_model.looking import See, look
 from edgetam_model.masks import fill_holes, remove_islands
-from edgetam_model.model import Decoded, EdgeTAM, ImageFeatures
+from edgetam_model.model import Decoded, EdgeTAM
 from edgetam_model.prompts import Prompt
-from edgetam_model.results import MaskResult
+from edgetam_model.results import MaskResult, State
+from edgetam_model.windows import Window
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class EverythingOptions:
 class ImagePredictor:
     """Predicts masks on one image at a time; the image is encoded once, by `set_image`.
 
+    Models with windows encode each object's part of it once besides.
+
     Args:
         model: in eval mode.
         options: post-processing.
@@ -74,7 +79,7 @@ class ImagePredictor:
         self.model = model
         self.options = options or ImageOptions()
         self._engine: Engine | None = None
-        self._image: ImageFeatures | None = None
+        self._see: See | None = None
 
     def set_image(self, rgb: Image) -> None:
         """Encode an image, uint8 (H, W, 3) RGB.
@@ -82,7 +87,7 @@ class ImagePredictor:
         Raises:
             InputError: not such an array.
         """
-        if getattr(rgb, "ndim", 0) != 3:
+        if getattr(rgb, "ndim", 0) != 3 or rgb.size == 0:
             raise InputError("image", "expected uint8 (H, W, 3)")
         height, width = rgb.shape[:2]
         engine = Engine(
@@ -91,8 +96,10 @@ class ImagePredictor:
             dynamic_multimask=self.options.dynamic_multimask,
             object_batch=self.options.batch,
         )
-        self._image = engine.encode(0, lambda: rgb)
-        self._engine = engine
+        pixels = rgb.copy() if engine.windowed else rgb  # windows are cut from it later
+        see = partial(engine.view, 0, lambda: pixels)
+        see(None)
+        self._engine, self._see = engine, see
 
     def predict(self, prompt: Prompt, *, candidates: bool | None = None) -> MaskResult:
         """The mask of one prompt.
@@ -105,12 +112,12 @@ class ImagePredictor:
             PromptError: outside the image, or nothing positive in it.
             SessionError: no image is set.
         """
-        engine, image = self._ready()
+        engine, see = self._ready()
         prompt.check_inside(*engine.size)
         if not prompt.has_positive:
             raise PromptError("labels", "expected a positive click, a box or a mask: nothing is selected yet")
-        decoded = engine.decode_prompt(image, prompt, multimask=candidates)
-        return self._results(decoded)[0]
+        answer = look(engine, see, prompt, multimask=candidates)
+        return self._results(answer.decoded, answer.view.window)[0]
 
     def predict_boxes(self, boxes: Sequence[Sequence[float]]) -> list[MaskResult]:
         """One mask per box (x0, y0, x1, y1 in pixels), in their order; the image is encoded once.
@@ -119,14 +126,16 @@ class ImagePredictor:
             PromptError: a box that is not one or lies outside the image.
             SessionError: no image is set.
         """
-        engine, image = self._ready()
+        engine, see = self._ready()
         prompts = [Prompt(box=box) for box in boxes]
         for prompt in prompts:
             prompt.check_inside(*engine.size)
+        if engine.windowed:  # each box has a view of its own
+            return [self.predict(prompt) for prompt in prompts]
         return [
             result
-            for decoded in engine.decode_many(image, prompts, multimask=False)
-            for result in self._results(decoded)
+            for decoded in engine.decode_many(see(None), prompts, multimask=False)
+            for result in self._results(decoded, None)
         ]
 
     def everything(
@@ -143,51 +152,57 @@ class ImagePredictor:
         Raises:
             SessionError: no image is set.
         """
-        engine, image = self._ready()
+        engine, see = self._ready()
+        view = see(None)
         options = options or EverythingOptions()
         prompts = _grid(options.points_per_side, *engine.size)
         found: list[MaskResult] = []
         done = 0
-        for decoded in engine.decode_many(image, prompts, multimask=True):
+        for decoded in engine.decode_many(view, prompts, multimask=True):
             done += len(decoded.logits)
-            found += [r for r in self._all_candidates(decoded) if _good(r, options)]
+            found += [r for r in self._all_candidates(decoded, view.window) if _good(r, options)]
             if progress is not None:
                 progress(done, len(prompts))
         kept = _without_duplicates(found, options)
         return sorted(kept, key=lambda result: -int(result.mask.sum()))
 
-    def _ready(self) -> tuple[Engine, ImageFeatures]:
-        if self._engine is None or self._image is None:
+    def _ready(self) -> tuple[Engine, See]:
+        if self._engine is None or self._see is None:
             raise SessionError("no image is set: call set_image first")
-        return self._engine, self._image
+        return self._engine, self._see
 
-    def _results(self, decoded: Decoded) -> list[MaskResult]:
+    def _results(self, decoded: Decoded, window: Window | None) -> list[MaskResult]:
         """One result per object; where several masks were offered, they come with it."""
         results = []
         for row, logits in enumerate(decoded.logits.float().cpu().numpy()):
-            result = self._result(logits, float(decoded.iou[row]), float(decoded.object_score[row]))
-            offered = self._candidates(decoded, row) if decoded.candidates.shape[1] > 1 else ()
+            iou, score = float(decoded.iou[row]), float(decoded.object_score[row])
+            result = self._result(logits, iou, score, window)
+            offered = self._candidates(decoded, row, window) if decoded.candidates.shape[1] > 1 else ()
             results.append(replace(result, candidates=offered))
         return results
 
-    def _all_candidates(self, decoded: Decoded) -> list[MaskResult]:
-        return [result for row in range(len(decoded.logits)) for result in self._candidates(decoded, row)]
+    def _all_candidates(self, decoded: Decoded, window: Window | None) -> list[MaskResult]:
+        rows = range(len(decoded.logits))
+        return [result for row in rows for result in self._candidates(decoded, row, window)]
 
-    def _candidates(self, decoded: Decoded, row: int) -> tuple[MaskResult, ...]:
+    def _candidates(self, decoded: Decoded, row: int, window: Window | None) -> tuple[MaskResult, ...]:
         score = float(decoded.object_score[row])
         masks = zip(
             decoded.candidates[row].float().cpu().numpy(), decoded.candidate_ious[row].tolist(), strict=True
         )
-        results = (self._result(logits, iou, score) for logits, iou in masks)
+        results = (self._result(logits, iou, score, window) for logits, iou in masks)
         return tuple(sorted(results, key=lambda result: -result.iou))
 
-    def _result(self, logits: NDArray[np.float32], iou: float, score: float) -> MaskResult:
+    def _result(
+        self, logits: NDArray[np.float32], iou: float, score: float, window: Window | None
+    ) -> MaskResult:
         assert self._engine is not None
         if self.options.fill_hole_area:
             logits = fill_holes(logits, self.options.fill_hole_area)
         if self.options.island_area:
             logits = remove_islands(logits, self.options.island_area)
-        return MaskResult(logits, self._engine.size, iou, score, "visible" if score > 0 else "absent")
+        state: State = "visible" if score > 0 else "absent"
+        return MaskResult(logits, self._engine.size, iou, score, state, window=window)
 
 
 def _grid(side: int, height: int, width: int) -> list[Prompt]:

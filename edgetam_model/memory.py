@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from edgetam_model.config import EdgeTAMConfig
-from edgetam_model.model import EdgeTAM
+from edgetam_model.model import EdgeTAM, Seen
+from edgetam_model.nn.evidence import Trace
 from edgetam_model.nn.memory_attention import Memories
 
 CONDITIONING = 0  # temporal position of a conditioning frame; recent ones count 1, 2 … back from now
@@ -23,11 +24,13 @@ class Memory:
         frame: 0-based index.
         pointer: (C,) object pointer.
         latents: (L, Cm) compressed memory; None once only the pointer can still be asked for.
+        trace: what evidence is read from; None once nobody can ask for it, or where the model leaves none.
     """
 
     frame: int
     pointer: Tensor
     latents: Tensor | None
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,15 @@ class Recall:
         latents: (L, Cm) each.
         ages: temporal position of each: `CONDITIONING`, or frames back from now.
         pointers: (C,) each.
+        recent: trace of the frame before.
+        shown: trace of the nearest conditioning frame, those already passed first.
     """
 
     latents: list[Tensor]
     ages: list[int]
     pointers: list[Tensor]
+    recent: Trace | None = None
+    shown: Trace | None = None
 
 
 class MemoryBank:
@@ -103,7 +110,12 @@ class MemoryBank:
         pointers = [self.conditioning[f].pointer for f in selected if (frame - f) * sign >= 0]
         previous = (passed.get(frame - sign * back) for back in range(1, self.pointer_reach + 1))
         pointers += [memory.pointer for memory in previous if memory is not None]
-        return Recall(latents, ages, pointers)
+        behind = [f for f in selected if (frame - f) * sign >= 0] or selected
+        nearest = min(behind, key=lambda f: abs(frame - f), default=None)
+        shown = None if nearest is None else self.conditioning[nearest].trace
+        before = (passed | self.conditioning).get(frame - sign)
+        recent = shown if before is None or before.trace is None else before.trace
+        return Recall(latents, ages, pointers, recent, shown)
 
     def _prune(self, reverse: bool, heads: tuple[int, int]) -> None:
         kept = {}
@@ -111,7 +123,8 @@ class MemoryBank:
             distance = min(abs(frame - head) for head in heads)
             if distance >= self.pointer_reach + 1:
                 continue
-            kept[frame] = memory if distance < self.keep_latents else replace(memory, latents=None)
+            latents = memory.latents if distance < self.keep_latents else None
+            kept[frame] = replace(memory, latents=latents, trace=None if distance else memory.trace)
         self.recent[reverse] = kept
 
 
@@ -154,6 +167,15 @@ def gather(model: EdgeTAM, recalls: Sequence[Recall]) -> Memories:
         pointers=pointers.reshape(len(recalls), -1, config.memory_width),
         valid=None if bool(valid.all()) else valid,
     )
+
+
+def gather_seen(recalls: Sequence[Recall]) -> Seen | None:
+    """B objects' traces as a batch; None where the model leaves none."""
+    recent = [r.recent for r in recalls if r.recent is not None]
+    shown = [r.shown for r in recalls if r.shown is not None]
+    if len(recent) < len(recalls) or len(shown) < len(recalls):
+        return None
+    return Seen(Trace.stack(recent), Trace.stack(shown))
 
 
 def gather_alike(model: EdgeTAM, recall: Recall) -> Memories:

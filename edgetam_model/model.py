@@ -5,41 +5,80 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgetam_model.config import EdgeTAMConfig
+from edgetam_model.config import LOW_RES_STRIDE, EdgeTAMConfig
+from edgetam_model.nn.evidence import CHANNELS, Evidence, Hints, Trace, labels_of, prompt_maps
 from edgetam_model.nn.image_encoder import ImageEncoder
 from edgetam_model.nn.layers import MLP, ConvNorm, sine_position
 from edgetam_model.nn.mask_decoder import DecoderOutput, MaskDecoder
 from edgetam_model.nn.memory_attention import Memories, MemoryAttention
 from edgetam_model.nn.memory_encoder import MemoryEncoder
 from edgetam_model.nn.prompt_encoder import NOT_A_POINT, PromptEncoder
+from edgetam_model.nn.refiner import Refiner
 from edgetam_model.nn.repvit import TokenMixer
-from edgetam_model.nn.spatial_perceiver import SpatialPerceiver
+from edgetam_model.nn.spatial_perceiver import PooledMemories, SpatialPerceiver
 
 ABSENT_LOGIT = -1024.0  # every mask logit of an object whose score says it is not there
+SHOWN_SCORE = 0.1  # object score, at least, of what someone points at
 STABILITY_DELTA = 0.05  # logits this close to zero decide whether a single mask is stable …
 STABILITY_THRESHOLD = 0.98  # … which it is above this ratio of areas
+WHOLE = (0.0, 0.0, 1.0, 1.0)  # the window of images that all show the same part of a frame
 MASK_GAIN, MASK_OFFSET = 20.0, -10.0  # a given mask as logits, and a mask's probability as memory input
 
 
 @dataclass(frozen=True)
+class Detail:
+    """The pyramid's finer maps at full width, and what evidence goes by.
+
+    Attributes:
+        pyramid4, pyramid8: (B, C, S/4 …) and (B, C, S/8 …).
+        keys: (B, K, S/4, S/4) float32, what places look like.
+        window: (B, 4) x0, y0, x1, y1 in pixels of the frame: what the view shows.
+    """
+
+    pyramid4: Tensor
+    pyramid8: Tensor
+    keys: Tensor
+    window: Tensor
+
+    def rows(self, index: Tensor) -> Detail:
+        """See `ImageFeatures.rows`."""
+        return Detail(self.pyramid4[index], self.pyramid8[index], self.keys[index], self.window[index])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Traces of B objects: of the frame before, and of the nearest conditioning frame."""
+
+    recent: Trace
+    shown: Trace
+
+
+@dataclass(frozen=True)
 class ImageFeatures:
-    """One image, encoded once for all objects and prompts.
+    """One image, encoded once for all objects and prompts; or B views of it, one for each object.
 
     Attributes:
         stride4: (1, C/8, S/4, S/4) for the mask decoder.
         stride8: (1, C/4, S/8, S/8) for the mask decoder.
         stride16: (1, C, S/16, S/16) for memories and decoder.
+        detail: what a refiner needs besides; None without one.
     """
 
     stride4: Tensor
     stride8: Tensor
     stride16: Tensor
+    detail: Detail | None = None
+
+    def rows(self, index: Tensor) -> ImageFeatures:
+        """Some of B views, or all anew in another order."""
+        detail = None if self.detail is None else self.detail.rows(index)
+        return ImageFeatures(self.stride4[index], self.stride8[index], self.stride16[index], detail)
 
 
 @dataclass(frozen=True)
@@ -47,7 +86,8 @@ class Decoded:
     """The decoder's answer for B objects. S = side of the low-resolution logits.
 
     Attributes:
-        logits: (B, S, S) the chosen mask.
+        logits: (B, S, S) the chosen mask, S = `config.mask_size`.
+        raw: (B, S, S) the same as it was drawn, whether the object is there or not.
         iou: (B,) its estimated IoU.
         pointer: (B, C) object pointer.
         object_score: (B,) logit; ≤ 0 means absent.
@@ -56,6 +96,7 @@ class Decoded:
     """
 
     logits: Tensor
+    raw: Tensor
     iou: Tensor
     pointer: Tensor
     object_score: Tensor
@@ -85,7 +126,8 @@ class EdgeTAM(nn.Module):
         self.mask_downsample = nn.Conv2d(1, 1, 4, 4)
         self.obj_ptr_proj = MLP(width, width, width, 3)
         self.memory_encoder = MemoryEncoder(config)
-        self.spatial_perceiver = SpatialPerceiver(config)
+        compress = PooledMemories if config.pooled_memories else SpatialPerceiver
+        self.spatial_perceiver = compress(config)
         self.memory_attention = MemoryAttention(config)
         self.maskmem_tpos_enc = nn.Parameter(
             torch.zeros(config.recent_memories + 1, 1, 1, config.memory_width)
@@ -93,6 +135,10 @@ class EdgeTAM(nn.Module):
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width))
         self.no_mem_pos_enc = nn.Parameter(torch.zeros(1, 1, width))  # in the published layout, never read
         self.no_obj_ptr = nn.Parameter(torch.zeros(1, width))
+        self.evidence = Evidence(config) if config.evidence_width else None
+        self.refiner = Refiner(config) if config.refine_width else None
+        if self.refiner is not None:
+            self.evidence_proj = nn.Conv2d(CHANNELS * LOW_RES_STRIDE**2, width, 1)
         position = sine_position(width, config.grid, config.grid).flatten(1).T
         self.register_buffer("feature_position", position[None], persistent=False)
 
@@ -122,11 +168,21 @@ class EdgeTAM(nn.Module):
             return self._fingerprint
         return fingerprint(self.config, self.state_dict())
 
-    def encode_image(self, images: Tensor) -> ImageFeatures:
-        """(B, 3, S, S) normalised images → features."""
+    def encode_image(self, images: Tensor, window: Tensor | None = None) -> ImageFeatures:
+        """Features of B images or views.
+
+        Args:
+            images: (B, 3, S, S) normalised.
+            window: (B, 4) which part of the frame each shows, see `Detail`; None: all the same part.
+        """
         stride4, stride8, stride16 = self.image_encoder(images)
         decoder = self.sam_mask_decoder
-        return ImageFeatures(decoder.conv_s0(stride4), decoder.conv_s1(stride8), stride16)
+        detail = None
+        if self.evidence is not None:
+            if window is None:
+                window = images.new_tensor(WHOLE).expand(len(images), -1)
+            detail = Detail(stride4, stride8, self.evidence.keys(stride4, images), window)
+        return ImageFeatures(decoder.conv_s0(stride4), decoder.conv_s1(stride8), stride16, detail)
 
     def without_memory(self, image: ImageFeatures) -> Tensor:
         """(1, C, H, W) features of a frame on which nothing is remembered yet."""
@@ -146,6 +202,7 @@ class EdgeTAM(nn.Module):
         labels: Tensor | None = None,
         mask_logits: Tensor | None = None,
         *,
+        seen: Seen | None = None,
         multimask: bool,
         dynamic_multimask: bool = False,
     ) -> Decoded:
@@ -156,12 +213,14 @@ class EdgeTAM(nn.Module):
             image: the frame's features.
             points: (B, N, 2) pixels of the network's input, box corners first; None: no clicks at all.
             labels: (B, N).
-            mask_logits: (B, 1, S/4, S/4) dense prompt.
+            mask_logits: (B, 1, M, M) dense prompt, M = `config.mask_size`.
+            seen: the objects' traces; None: nothing is remembered, or the model leaves none.
             multimask: choose among masks 1–3 by estimated IoU, else take mask 0.
             dynamic_multimask: where mask 0 is taken and unstable, take the best of 1–3 after all.
         """
-        out = self.offer(features, image, points, labels, mask_logits)
-        return self.choose(out, multimask=multimask, dynamic_multimask=dynamic_multimask)
+        out = self.offer(features, image, points, labels, mask_logits, seen)
+        decoded = self.choose(out, multimask=multimask, dynamic_multimask=dynamic_multimask)
+        return self.refine(decoded, out, image)
 
     def offer(
         self,
@@ -170,8 +229,15 @@ class EdgeTAM(nn.Module):
         points: Tensor | None = None,
         labels: Tensor | None = None,
         mask_logits: Tensor | None = None,
+        seen: Seen | None = None,
     ) -> DecoderOutput:
         """Every mask token's answer to a prompt, arguments as in `decode`; training supervises them all."""
+        evidence = self._evidence(image, points, labels, mask_logits, seen)
+        if evidence is not None:
+            cells = F.pixel_unshuffle(evidence, LOW_RES_STRIDE)
+            features = features + self.evidence_proj(cells)
+            if mask_logits is not None and mask_logits.shape[-1] == self.config.mask_size:
+                mask_logits = F.avg_pool2d(mask_logits, LOW_RES_STRIDE)
         if points is None or labels is None:
             batch = max(len(features), 1 if mask_logits is None else len(mask_logits))
             points = features.new_zeros(batch, 1, 2)
@@ -185,7 +251,49 @@ class EdgeTAM(nn.Module):
             image.stride4,
             image.stride8,
         )
-        return out
+        return replace(out, evidence=evidence)
+
+    def _evidence(
+        self,
+        image: ImageFeatures,
+        points: Tensor | None,
+        labels: Tensor | None,
+        mask_logits: Tensor | None,
+        seen: Seen | None,
+    ) -> Tensor | None:
+        """(B, E, S/4, S/4) how places were labelled before, and by the prompt; None without a refiner."""
+        if self.evidence is None or image.detail is None:
+            return None
+        hints = None
+        if points is not None and labels is not None:
+            previous = None if mask_logits is None else labels_of(mask_logits[:, 0])
+            hints = Hints(prompt_maps(points, labels, self.config.image_size), previous)
+        keys, window = image.detail.keys, image.detail.window
+        batch = len(points) if points is not None else len(keys)
+        keys, window = keys.expand(batch, -1, -1, -1), window.expand(batch, -1)
+        recent, shown = (None, None) if seen is None else (seen.recent, seen.shown)
+        evidence: Tensor = self.evidence(keys, window, recent, shown, hints)
+        return evidence
+
+    def refine(self, decoded: Decoded, out: DecoderOutput, image: ImageFeatures) -> Decoded:
+        """The chosen mask drawn anew at the input's size, by models that have a refiner; else as it was."""
+        if self.refiner is None or image.detail is None or out.evidence is None:
+            return decoded
+        detail, batch = image.detail, len(decoded.raw)
+        pyramid = (x.expand(batch, -1, -1, -1) for x in (detail.pyramid4, detail.pyramid8))
+        raw, iou = self.refiner(*pyramid, out.features, out.evidence, decoded.raw)
+        present = decoded.object_score > 0
+        return replace(
+            decoded, logits=torch.where(present[:, None, None], raw, ABSENT_LOGIT), raw=raw, iou=iou
+        )
+
+    def trace(self, image: ImageFeatures, logits: Tensor) -> Trace | None:
+        """What to remember of B objects' (B, S, S) masks for evidence, batched; None without a refiner."""
+        if image.detail is None:
+            return None
+        batch = len(logits)
+        keys, window = image.detail.keys.expand(batch, -1, -1, -1), image.detail.window.expand(batch, -1)
+        return Trace(keys, labels_of(logits), window)
 
     def from_mask(self, image: ImageFeatures, mask: Tensor) -> Decoded:
         """A mask that is given is the output; only its object pointer comes from the decoder.
@@ -194,15 +302,18 @@ class EdgeTAM(nn.Module):
             mask: (B, 1, S, S) of 0 and 1 at the network's input size.
         """
         logits = mask * MASK_GAIN + MASK_OFFSET
-        size = (self.config.low_res, self.config.low_res)
-        logits = F.interpolate(logits, size=size, mode="bilinear", antialias=True)
+        side = self.config.mask_size
+        if mask.shape[-1] != side:
+            logits = F.interpolate(logits, size=(side, side), mode="bilinear", antialias=True)
         prompt = self.mask_downsample(mask)
-        if prompt.shape[2:] != size:
-            prompt = F.interpolate(prompt, size=size, mode="bilinear", antialias=True)
-        decoded = self.decode(image.stride16, image, mask_logits=prompt, multimask=False)
+        low_res = self.config.low_res
+        if prompt.shape[-1] != low_res:
+            prompt = F.interpolate(prompt, size=(low_res, low_res), mode="bilinear", antialias=True)
+        decoded = self.choose(self.offer(image.stride16, image, mask_logits=prompt), multimask=False)
         present = mask.flatten(1).any(dim=1)
         return Decoded(
             logits=logits[:, 0],
+            raw=logits[:, 0],
             iou=torch.ones_like(decoded.iou),
             pointer=torch.where(present[:, None], decoded.pointer, self.no_obj_ptr),
             object_score=torch.where(present, -MASK_OFFSET, MASK_OFFSET).to(decoded.iou.dtype),
@@ -211,20 +322,28 @@ class EdgeTAM(nn.Module):
         )
 
     def encode_memory(self, image: ImageFeatures, logits: Tensor, *, binarize: bool = False) -> Tensor:
-        """(B, S/4, S/4) mask logits on a frame → (B, L, Cm) compressed memories.
+        """(B, M, M) mask logits on a frame → (B, L, Cm) compressed memories.
 
         Args:
             binarize: read the mask as 0 or 1 instead of probabilities (option for prompted frames).
         """
-        size = (self.config.image_size, self.config.image_size)
-        full = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)
+        size, full = (self.config.image_size, self.config.image_size), logits[:, None]
+        if logits.shape[-2:] != size:
+            full = F.interpolate(full, size=size, mode="bilinear", align_corners=False)
         probability = (full > 0).to(full.dtype) if binarize else full.sigmoid()
         dense = self.memory_encoder(image.stride16, probability * MASK_GAIN + MASK_OFFSET)
         latents: Tensor = self.spatial_perceiver(dense)
         return latents
 
-    def choose(self, out: DecoderOutput, *, multimask: bool, dynamic_multimask: bool = False) -> Decoded:
-        """Pick each object's mask among those offered, and make its pointer; options as in `decode`."""
+    def choose(
+        self, out: DecoderOutput, *, multimask: bool, dynamic_multimask: bool = False, shown: bool = False
+    ) -> Decoded:
+        """Pick each object's mask among those offered, and make its pointer.
+
+        Args:
+            multimask, dynamic_multimask: as in `decode`.
+            shown: someone points at the objects, so that they are there whatever their score says.
+        """
         rows = torch.arange(len(out.logits), device=out.logits.device)
         best_of_three = 1 + out.ious[:, 1:].argmax(dim=1)
         single = torch.zeros_like(best_of_three)
@@ -232,15 +351,17 @@ class EdgeTAM(nn.Module):
         chosen = token
         if dynamic_multimask and not multimask:
             chosen = torch.where(_stable(out.logits[:, 0]), single, best_of_three)
-        present = out.object_score > 0
+        score = out.object_score.clamp(min=SHOWN_SCORE) if shown else out.object_score
+        present = score > 0
         logits = torch.where(present[:, :, None, None], out.logits, ABSENT_LOGIT)
         pointer = self.obj_ptr_proj(out.tokens[rows, token])
         offered = slice(1, None) if multimask else slice(0, 1)
         return Decoded(
             logits=logits[rows, chosen],
+            raw=out.logits[rows, chosen],
             iou=out.ious[rows, chosen],
             pointer=torch.where(present, pointer, self.no_obj_ptr),
-            object_score=out.object_score[:, 0],
+            object_score=score[:, 0],
             candidates=logits[:, offered],
             candidate_ious=out.ious[:, offered],
         )
@@ -248,7 +369,9 @@ class EdgeTAM(nn.Module):
 
 def fingerprint(config: EdgeTAMConfig, state: Mapping[str, Tensor]) -> str:
     """SHA-256 over config, names, types, shapes and bytes, whatever the order of the entries."""
-    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    usual = EdgeTAMConfig().to_dict()  # left out, so that a field added later changes no fingerprint
+    sizes = {name: size for name, size in config.to_dict().items() if size != usual[name]}
+    digest = hashlib.sha256(json.dumps(sizes, sort_keys=True).encode())
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetam_model.errors import PromptError
+from edgetam_model.errors import InputError, PromptError
+from edgetam_model.windows import Window
 
 Points = NDArray[np.float32] | Sequence[Sequence[float]]
+
+
+class Drawn(Protocol):
+    """An earlier answer, see `MaskResult`."""
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(S, S)."""
+
+    @property
+    def window(self) -> Window | None:
+        """What they cover."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +36,8 @@ class Prompt:
         labels: (N,) 1 for a positive click, 0 for a negative one.
         box: (4,) x0, y0, x1, y1.
         mask: (H, W) bool of the image; it is the output, so it excludes clicks and a box.
-        logits: (S, S) float32, low-resolution logits of an earlier result, to refine.
+        logits: (S, S) float32, the logits of an earlier result, to refine (see `refining`).
+        window: the part of the image that the logits cover, as `MaskResult.window`; None: all of it.
 
     Raises:
         PromptError: wrong shapes or values, with the field named.
@@ -34,6 +48,7 @@ class Prompt:
     box: Any = None
     mask: Any = None
     logits: Any = None
+    window: Any = None
 
     def __post_init__(self) -> None:
         points, labels = _clicks(self.points, self.labels)
@@ -43,6 +58,7 @@ class Prompt:
         set_field(self, "box", _box(self.box))
         set_field(self, "mask", _mask(self.mask))
         set_field(self, "logits", _logits(self.logits))
+        set_field(self, "window", _window(self.window, self.logits))
         if self.mask is not None and (self.points is not None or self.box is not None):
             raise PromptError("mask", "excludes points and box: a mask given is the output")
         if self.mask is None and self.points is None and self.box is None and self.logits is None:
@@ -54,6 +70,10 @@ class Prompt:
         clicked = self.labels is not None and bool((self.labels == 1).any())
         return clicked or self.box is not None or self.mask is not None or self.logits is not None
 
+    def refining(self, result: Drawn) -> Prompt:
+        """This prompt with a result's logits and their window, to be refined instead of begun anew."""
+        return replace(self, logits=result.logits, window=result.window)
+
     def extended(self, later: Prompt) -> Prompt:
         """This prompt with `later`'s clicks added; `later`'s box and logits win where it has them.
 
@@ -63,11 +83,13 @@ class Prompt:
         if self.mask is not None or later.mask is not None:
             raise PromptError("extend", "a mask prompt cannot be extended by clicks; replace it instead")
         clicks = [p for p in (self, later) if p.points is not None]
+        drawn = later if later.logits is not None else self
         return Prompt(
             points=np.concatenate([p.points for p in clicks]) if clicks else None,
             labels=np.concatenate([p.labels for p in clicks]) if clicks else None,
             box=later.box if later.box is not None else self.box,
-            logits=later.logits if later.logits is not None else self.logits,
+            logits=drawn.logits,
+            window=drawn.window,
         )
 
     def check_inside(self, height: int, width: int) -> None:
@@ -76,7 +98,7 @@ class Prompt:
         Clicks may lie on the right and bottom edge (x = width); a box must overlap the image.
 
         Raises:
-            PromptError: a click or box outside the image, a mask of another size.
+            PromptError: a click, box or window outside the image, a mask of another size.
         """
         size = f"the image ({width}×{height} pixels)"
         if self.points is not None:
@@ -92,6 +114,8 @@ class Prompt:
                 )
         if self.mask is not None and self.mask.shape != (height, width):
             raise PromptError("mask", f"expected {height}×{width} rows × columns, got {self.mask.shape}")
+        if self.window is not None and not self.window.fits((height, width)):
+            raise PromptError("window", f"expected one inside {size}, got {self.window.corners}")
 
 
 def _array(field: str, value: Any, kind: type[np.generic] | None = None) -> NDArray[Any]:
@@ -166,3 +190,19 @@ def _logits(logits: Any) -> NDArray[np.float32] | None:
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.size == 0:
         raise PromptError("logits", f"expected the (S, S) logits of an earlier result, got {array.shape}")
     return array
+
+
+def _window(window: Any, logits: Any) -> Window | None:
+    if window is None or isinstance(window, Window):
+        made = window
+    else:
+        corners = _floats("window", window)
+        if corners.shape != (4,) or (corners != corners.round()).any():
+            raise PromptError("window", f"expected whole pixels x0, y0, x1, y1, got {window!r:.80}")
+        try:
+            made = Window(*(int(corner) for corner in corners))
+        except InputError as error:
+            raise PromptError(error.field, error.problem) from error
+    if made is not None and logits is None:
+        raise PromptError("window", "given without logits: it says what they cover")
+    return made

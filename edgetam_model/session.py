@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetam_model.engine import Engine, Tracked
+from edgetam_model.engine import Engine, Tracked, View
 from edgetam_model.errors import InputError, PromptError, SessionError
+from edgetam_model.looking import Answer, look
 from edgetam_model.masks import fill_holes, remove_islands
 from edgetam_model.memory import Memory, MemoryBank
-from edgetam_model.model import Decoded, EdgeTAM, ImageFeatures
+from edgetam_model.model import EdgeTAM
 from edgetam_model.options import TrackerOptions
 from edgetam_model.prompts import Prompt
 from edgetam_model.propagation import Progress, propagation
 from edgetam_model.results import FrameResult, ObjectResult, State, without_overlap
 from edgetam_model.store import FrameRecord, FrameStore
 from edgetam_model.video import FrameSource
+from edgetam_model.windows import Window
 
 
 @dataclass
@@ -138,9 +140,9 @@ class VideoSession:
         if not prompt.has_positive and not correcting:
             raise PromptError("labels", "expected a positive click, a box or a mask: nothing is selected yet")
         tracked = known or TrackedObject(MemoryBank(self.model.config, self.latents_kept))
-        decoded = self._decode_prompt(frame, object_id, tracked, prompt, finished if correcting else None)
+        answer = self._answer(frame, object_id, tracked, prompt, finished if correcting else None)
         self.objects[object_id] = tracked
-        self._set_prompt(frame, object_id, prompt, decoded, finished)
+        self._set_prompt(frame, object_id, prompt, answer, finished)
         return self._object_result(object_id, frame)
 
     def remove_prompt(self, frame: int, object_id: int) -> None:
@@ -225,12 +227,11 @@ class VideoSession:
     ) -> dict[int, ObjectResult]:
         """Compute a frame of these objects in one batch, and keep what comes out."""
         self.remember_prompts()  # prompts may have come since the last frame
-        image = self.engine.encode(frame, lambda: rgb)
         limit = self.options.max_conditioning_frames
         recalls = [
             self.objects[i].bank.recall(frame, reverse=reverse, max_conditioning=limit) for i in object_ids
         ]
-        outcome = self.engine.track(frame, image, recalls)
+        outcome = self.engine.track(frame, lambda: rgb, recalls)
         return {
             object_id: self._finish(frame, object_id, tracked, reverse=reverse)
             for object_id, tracked in zip(object_ids, outcome, strict=True)
@@ -246,6 +247,7 @@ class VideoSession:
             prompted=False,
             reverse=reverse,
             doubtful=doubtful,
+            window=tracked.window,
         )
         self.store.put(object_id, frame, record)
         known = self.objects[object_id]
@@ -253,24 +255,26 @@ class VideoSession:
         known.stale.pop(frame, None)
         return self._to_result(object_id, record)
 
-    def _decode_prompt(
+    def _answer(
         self, frame: int, object_id: int, tracked: TrackedObject, prompt: Prompt, last: FrameRecord | None
-    ) -> Decoded:
+    ) -> Answer:
         """Decode a prompt; on a tracked frame with memories, and clicks refine its last logits."""
-        image = self._encode(frame)
         recall = None
         reached = tracked.corrections.get(frame, last.reverse if last and not last.prompted else None)
         if reached is not None:
             self._remember(object_id, tracked)
             limit = self.options.max_conditioning_frames
-            recall = tracked.bank.recall(frame, reverse=reached, max_conditioning=limit)
-        previous = last.logits if last is not None and prompt.box is None else None
-        return self.engine.decode_prompt(image, prompt, recall=recall, previous=previous)
+            remembered = tracked.bank.recall(frame, reverse=reached, max_conditioning=limit)
+            recall = remembered if remembered.latents else None  # None: the other prompts were removed
+        begun = prompt.box is not None or prompt.mask is not None or prompt.logits is not None
+        if last is not None and not begun:
+            prompt = prompt.refining(last)
+        return look(self.engine, partial(self._view, frame), prompt, recall=recall)
 
     def _set_prompt(
-        self, frame: int, object_id: int, prompt: Prompt, decoded: Decoded, finished: FrameRecord | None
+        self, frame: int, object_id: int, prompt: Prompt, answer: Answer, finished: FrameRecord | None
     ) -> None:
-        tracked = self.objects[object_id]
+        tracked, decoded = self.objects[object_id], answer.decoded
         score = float(decoded.object_score[0])
         record = FrameRecord(
             logits=self._clean(decoded.logits[0].float().cpu().numpy()),
@@ -280,6 +284,7 @@ class VideoSession:
             prompted=True,
             reverse=False,
             doubtful=0,
+            window=answer.view.window,
         )
         if finished is not None and not finished.prompted:
             tracked.corrections[frame] = finished.reverse
@@ -312,16 +317,17 @@ class VideoSession:
             home = tracked.bank.conditioning
             if frame not in home:
                 home = tracked.bank.recent[tracked.corrections[frame]]
-            latents = self.engine.remember(
-                self._encode(frame),
-                self.store.get(object_id, frame).logits,
+            record = self.store.get(object_id, frame)
+            home[frame] = self.engine.remember(
+                self._view(frame, record.window),
+                home[frame],
+                record.logits,
                 binarize=self.options.binarize_prompted_memory,
             )
-            home[frame] = replace(home[frame], latents=latents)
             tracked.unremembered.discard(frame)
 
-    def _encode(self, frame: int) -> ImageFeatures:
-        return self.engine.encode(frame, lambda: self.source.read(frame))
+    def _view(self, frame: int, window: Window | None) -> View:
+        return self.engine.view(frame, lambda: self.source.read(frame), window)
 
     def _doubtful(self, frame: int, object_id: int, tracked: Tracked, *, reverse: bool) -> int:
         if tracked.object_score > 0 and tracked.iou >= self.options.lost_iou:
@@ -354,6 +360,7 @@ class VideoSession:
             iou=record.iou,
             object_score=record.object_score,
             state=record.state,
+            window=record.window,
             object_id=object_id,
             prompted=record.prompted,
         )

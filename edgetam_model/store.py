@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgetam_model.errors import CheckpointError
 from edgetam_model.results import State
+from edgetam_model.windows import Window
 
 STATES: tuple[State, ...] = ("visible", "absent", "lost")
 STEP = 0.25  # logits away from the mask's edge are kept to this step, ± 31.75
@@ -22,6 +23,8 @@ HEADER = struct.Struct(
     "<BBBBHHff"
 )  # kind, state, prompted, reverse, side, doubtful frames, iou, object score
 EXACT, COMPACT, CONSTANT = range(3)
+WINDOWED = 0x80  # added to the kind where a window follows the header
+CORNERS = struct.Struct("<IIII")  # x0, y0, x1, y1
 MEMORY_LIMIT = 8 << 20  # bytes of finished frames held in memory before they move to a temporary file
 WASTE_LIMIT = 64 << 20  # bytes of replaced frames before the file is written anew
 
@@ -35,6 +38,7 @@ class FrameRecord:
         iou, object_score, state, prompted: as in `ObjectResult`.
         reverse: whether the frame was tracked backward.
         doubtful: how many frames in a row, this one included, had no reliable mask.
+        window: what the logits cover, as in `ObjectResult`.
     """
 
     logits: NDArray[np.float32]
@@ -44,6 +48,7 @@ class FrameRecord:
     prompted: bool
     reverse: bool
     doubtful: int
+    window: Window | None = None
 
 
 def pack(record: FrameRecord, *, exact: bool) -> bytes:
@@ -64,9 +69,10 @@ def pack(record: FrameRecord, *, exact: bool) -> bytes:
         coarse[(logits <= 0) & (coarse > 0)] = 0
         rows = np.diff(coarse, axis=1, prepend=np.int8(0))  # neighbours differ little: compresses better
         kind, payload = COMPACT, zlib.compress(rows.tobytes(), 1) + logits[_edge(coarse > 0)].tobytes()
+    window = b"" if record.window is None else CORNERS.pack(*record.window.corners)
     return (
         HEADER.pack(
-            kind,
+            kind | WINDOWED if window else kind,
             STATES.index(record.state),
             record.prompted,
             record.reverse,
@@ -75,6 +81,7 @@ def pack(record: FrameRecord, *, exact: bool) -> bytes:
             record.iou,
             record.object_score,
         )
+        + window
         + payload
     )
 
@@ -87,9 +94,13 @@ def unpack(blob: bytes) -> FrameRecord:
     """
     try:
         kind, state, prompted, reverse, side, doubtful, iou, score = HEADER.unpack_from(blob)
-        logits = _unpack_logits(kind, side, blob[HEADER.size :])
-        return FrameRecord(logits, iou, score, STATES[state], bool(prompted), bool(reverse), doubtful)
-    except (struct.error, zlib.error, ValueError, IndexError) as error:
+        window, start = None, HEADER.size
+        if kind & WINDOWED:
+            window = Window(*CORNERS.unpack_from(blob, start))
+            start += CORNERS.size
+        logits = _unpack_logits(kind & ~WINDOWED, side, blob[start:])
+        return FrameRecord(logits, iou, score, STATES[state], bool(prompted), bool(reverse), doubtful, window)
+    except (struct.error, zlib.error, ValueError, IndexError) as error:  # ValueError: a window that is none
         raise CheckpointError("a finished frame is damaged") from error
 
 

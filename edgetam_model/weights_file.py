@@ -230,7 +230,8 @@ def _config(path: Path, text: str) -> EdgeTAMConfig:
     for (name, size), usual in zip(config.to_dict().items(), EdgeTAMConfig().to_dict().values(), strict=True):
         numbers = size if isinstance(size, tuple) else (size,)
         right = isinstance(size, tuple) == isinstance(usual, tuple) and np.size(size) == np.size(usual)
-        if not right or not all(type(n) is int and 0 <= n <= MAX_CONFIG_NUMBER for n in numbers):
+        kinds = (int, float) if isinstance(usual, float) else (bool,) if isinstance(usual, bool) else (int,)
+        if not right or not all(type(n) in kinds and 0 <= n <= MAX_CONFIG_NUMBER for n in numbers):
             raise WeightsError(f"{path}: its config cannot be used: {name} is {size!r}")
     return config
 

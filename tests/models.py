@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgetam_model.config import CONFIGS
+from edgetam_model.config import CONFIGS, EdgeTAMConfig
 from edgetam_model.model import EdgeTAM
 
 Frame = NDArray[np.uint8]
@@ -17,14 +18,39 @@ OBJECT_SCORE_BIAS = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
 
 @cache
 def tiny_model(seed: int = 0) -> EdgeTAM:
-    """The `tiny` config with seeded weights whose masks are neither empty nor full.
+    """The `tiny` config with seeded weights whose masks are neither empty nor full."""
+    return _seeded(CONFIGS["tiny"], seed, mask_gain=60)  # logits of a few units, as a trained decoder's
 
-    PyTorch's initial values leave zero where published weights have numbers: those are drawn too, or
-    tests could not see whether a memory's age or its absence is used.
+
+@cache
+def windowed_model(seed: int = 0) -> EdgeTAM:
+    """A small config with windows, evidence and a refiner as `nano` has.
+
+    Its decoder says little, so that masks carried by colour decide: shown a mask, it follows it.
+    """
+    config = replace(
+        CONFIGS["tiny"],
+        image_size=64,
+        patch_latents=4,
+        perceiver_layers=1,
+        attention_layers=1,
+        recent_memories=3,
+        max_pointers=8,
+        window_scale=1.7,
+        evidence_width=8,
+        refine_width=16,
+    )
+    return _seeded(config, seed, mask_gain=1)
+
+
+def _seeded(config: EdgeTAMConfig, seed: int, mask_gain: float) -> EdgeTAM:
+    """PyTorch's initial values leave zero where published weights have numbers: those are drawn too.
+
+    Otherwise tests could not see whether a memory's age or its absence is used.
     """
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = EdgeTAM(CONFIGS["tiny"]).eval()
+        model = EdgeTAM(config).eval()
         for name, value in model.state_dict().items():
             if name in {"maskmem_tpos_enc", "no_mem_embed", "no_obj_ptr"}:
                 value.normal_(std=0.5)
@@ -33,7 +59,7 @@ def tiny_model(seed: int = 0) -> EdgeTAM:
             elif name == OBJECT_SCORE_BIAS:
                 value.fill_(0.5)
             elif "output_hypernetworks_mlps" in name and name.endswith("layers.2.weight"):
-                value.mul_(60)  # logits of a few units, as a trained decoder's
+                value.mul_(mask_gain)
     return model
 
 

@@ -56,10 +56,9 @@ def test_a_click_is_not_made_twice() -> None:
 
 
 def test_a_click_is_a_prompt() -> None:
-    prompt = Click(3, 4, positive=False).prompt(np.zeros((8, 8), np.float32))
+    prompt = Click(3, 4, positive=False).prompt()
     assert prompt.points.tolist() == [[3, 4]]
     assert prompt.labels.tolist() == [0]
-    assert prompt.logits.shape == (8, 8)
 
 
 @settings(max_examples=60, deadline=None)

@@ -32,6 +32,11 @@ def test_the_published_sizes() -> None:
         ({"memory_width": 48}, "memory_width"),
         ({"patch_latents": 250}, "patch_latents"),
         ({"patch_latents": 49}, "patch_latents"),
+        ({"patch_latents": -1}, "patch_latents"),
+        ({"global_latents": -1}, "global_latents"),
+        ({"global_latents": 0, "patch_latents": 0}, "global_latents"),
+        ({"pooled_memories": True}, "pooled_memories"),
+        ({"pooled_memories": True, "patch_latents": 0}, "pooled_memories"),
     ],
 )
 def test_sizes_that_do_not_fit_are_named(changes: dict[str, int], field: str) -> None:

@@ -9,7 +9,8 @@ from edgetam_model.engine import to_input
 from edgetam_model.errors import InputError, PromptError, SessionError
 from edgetam_model.image_predictor import EverythingOptions, ImageOptions, ImagePredictor
 from edgetam_model.prompts import Prompt
-from tests.models import clip, tiny_model
+from edgetam_model.windows import Window, window_around
+from tests.models import clip, tiny_model, windowed_model
 
 IMAGE = clip(1)[0]
 
@@ -100,3 +101,61 @@ def test_bad_calls_name_what_is_wrong() -> None:
         made.predict(Prompt(points=[[4, 4]], labels=[1], logits=np.zeros((64, 64))))
     with pytest.raises(InputError, match="points_per_side"):
         EverythingOptions(points_per_side=0)
+
+
+def windowed(image: np.ndarray = IMAGE) -> ImagePredictor:
+    made = ImagePredictor(windowed_model())
+    made.set_image(image)
+    return made
+
+
+def test_models_with_windows_look_at_each_box_alone() -> None:
+    made = windowed()
+    boxes = [[25, 25, 55, 55], [98, 48, 122, 72]]
+    for box, result in zip(boxes, made.predict_boxes(boxes), strict=True):
+        assert result.window == window_around(np.array(box), (90, 160), 1.7)
+        assert result.logits.shape == (64, 64)
+        assert result.mask.shape == (90, 160)
+        assert result.candidates == ()
+        moved = np.roll(IMAGE, (3, 5), axis=(0, 1))
+        same = windowed(moved).predict(Prompt(box=np.add(box, (5, 3, 5, 3))))
+        assert np.array_equal(same.logits, result.logits), "only what the window shows counts"
+        assert np.array_equal(same.mask[3:, 5:], result.mask[:-3, :-5])
+
+
+def test_models_with_windows_take_clicks_masks_and_earlier_results() -> None:
+    made = windowed()
+    click = Prompt(points=[[40, 40]], labels=[1])
+    clicked = made.predict(click)
+    assert clicked.window is not None
+    assert clicked.window.contains(np.array([[40, 40]]))
+    assert len(clicked.candidates) == 3
+    assert all(candidate.window == clicked.window for candidate in clicked.candidates)
+
+    mask = np.zeros(IMAGE.shape[:2], bool)
+    mask[25:55, 25:55] = True
+    given = made.predict(Prompt(mask=mask))
+    assert given.window == window_around(np.array([25, 25, 55, 55]), (90, 160), 1.7)
+    assert (given.mask & mask).sum() / (given.mask | mask).sum() > 0.95
+
+    refined = made.predict(click.refining(given))
+    assert refined.window == given.window
+    anew = made.predict(Prompt(points=[[40, 40]], labels=[1], logits=-given.logits, window=given.window))
+    assert np.abs(refined.logits - anew.logits).max() > 1e-3, "the earlier result is read"
+    elsewhere = Prompt(box=[30, 30, 60, 60]).refining(given)
+    assert made.predict(elsewhere).window == window_around(np.array([30, 30, 60, 60]), (90, 160), 1.7)
+    with pytest.raises(InputError, match=r"logits: expected shape \(64, 64\)"):
+        made.predict(Prompt(points=[[4, 4]], labels=[1], logits=np.zeros((16, 16))))
+
+
+def test_models_with_windows_find_everything_in_the_whole_image() -> None:
+    image = IMAGE.copy()
+    made = windowed(image)
+    before = made.predict(Prompt(box=[25, 25, 55, 55]))
+    image[:] = 0
+    again = made.predict(Prompt(box=[26, 25, 55, 55]))
+    assert before.window != again.window
+    assert np.array_equal(again.logits, windowed().predict(Prompt(box=[26, 25, 55, 55])).logits)
+    found = made.everything(EverythingOptions(3, min_iou=0, min_stability=0, max_overlap=0.99))
+    assert found
+    assert {result.window for result in found} == {Window.whole((90, 160))}

@@ -15,12 +15,12 @@ MODEL = "edgetam_model"
 # A file may import files of lower levels and of its own. Files that are not listed stand on the last level.
 LEVELS: list[set[str]] = [
     {"errors", "config"},
-    {"masks", "prompts", "results", "options"},
+    {"masks", "windows", "prompts", "results", "options"},
     {"nn"},
     {"model"},
     {"images", "sources", "timetable", "packets", "decode", "video"},
     {"hf_layout", "hub", "weights_file", "weights"},
-    {"memory", "engine", "store"},
+    {"memory", "engine", "looking", "store"},
     {"session", "propagation", "checkpoint"},
     {"image_predictor", "video_tracker"},
     {"tracks", "exports", "render", "demo_clip"},
@@ -29,11 +29,20 @@ LEVELS: list[set[str]] = [
     {"__init__"},
 ]
 TORCH_FREE = {
-    *("errors", "config", "masks", "prompts", "results", "options", "tracks", "exports", "render"),
+    *("errors", "config", "masks", "windows", "prompts", "results", "options"),
+    *("tracks", "exports", "render"),
     *("scoring", "scores", "annotator", "annotated_clips", "floors"),
     *("video", "sources", "timetable", "packets", "decode", "images", "hub", "store", "demo_clip", "cli"),
 }
 ADAPTERS = ("backend", "cvat_function")
+# Between a platform's JSON and the model's vocabulary: light enough for a request, and for any test.
+TRANSLATION = {
+    "backend": (
+        *("label_config", "brush_rle", "bitmask_png", "predictions"),
+        *("image_shapes", "image_prompts", "image_regions"),
+        *("frame_map", "keyframe", "video_command", "video_prompts", "video_plan", "video_keyframes"),
+    ),
+}
 PLATFORM_PACKAGES = {"flask", "rq", "redis", "label_studio_sdk", "label_studio_ml", "cvat_sdk", "nuclio_sdk"}
 
 
@@ -102,6 +111,18 @@ def public_names() -> set[str]:
 def test_torch_free_files_load_without_torch() -> None:
     wanted = ", ".join(f"{MODEL}.{name}" for name in sorted(TORCH_FREE))
     script = f"import sys, {wanted}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("adapter", TRANSLATION)
+def test_translation_needs_no_torch_and_no_server(adapter: str) -> None:
+    wanted = ", ".join(f"{adapter}.{name}" for name in TRANSLATION[adapter])
+    unwanted = PLATFORM_PACKAGES | {"torch"}
+    script = f"""
+import sys, {wanted}
+from edgetam_model import MaskResult, Prompt
+assert not {unwanted!r} & set(sys.modules)
+"""
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from edgetam_model.errors import PromptError
 from edgetam_model.prompts import Prompt
+from edgetam_model.results import MaskResult
+from edgetam_model.windows import Window
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers(-(2**70), 2**70) | st.text(max_size=3),
@@ -48,6 +50,10 @@ def test_values_become_read_only_arrays_of_their_own() -> None:
         ({"mask": [[1, 7]]}, "mask: expected booleans"),
         ({"mask": [[1]], "box": [0, 0, 1, 1]}, "mask: excludes"),
         ({"logits": np.zeros((3, 4))}, "logits: expected the"),
+        ({"box": [0, 0, 1, 1], "window": [0, 0, 1, 1]}, "window: given without logits"),
+        ({"logits": np.zeros((3, 3)), "window": [4, 0, 4, 9]}, "window: expected 0 ≤ x0 < x1"),
+        ({"logits": np.zeros((3, 3)), "window": [0, 0, 4.5, 9]}, "window: expected whole pixels"),
+        ({"logits": np.zeros((3, 3)), "window": [0, 4]}, "window: expected whole pixels"),
     ],
 )
 def test_what_is_wrong_is_named(values: dict[str, Any], message: str) -> None:
@@ -55,7 +61,7 @@ def test_what_is_wrong_is_named(values: dict[str, Any], message: str) -> None:
         Prompt(**values)
 
 
-@given(points=ANYTHING, labels=ANYTHING, box=ANYTHING, mask=ANYTHING, logits=ANYTHING)
+@given(points=ANYTHING, labels=ANYTHING, box=ANYTHING, mask=ANYTHING, logits=ANYTHING, window=ANYTHING)
 def test_anything_at_all_gives_a_prompt_or_a_prompt_error(**values: Any) -> None:
     try:
         prompt = Prompt(**values)
@@ -76,6 +82,7 @@ def test_prompts_must_fit_the_image() -> None:
         (Prompt(points=[[-0.5, 3]], labels=[1]), "points"),
         (Prompt(box=[40, 0, 50, 9]), "box: expected one that overlaps"),
         (Prompt(mask=np.ones((30, 41))), "mask: expected 30×40"),
+        (Prompt(logits=np.ones((4, 4)), window=[0, 0, 40, 31]), "window: expected one inside"),
     ):
         with pytest.raises(PromptError, match=message):
             prompt.check_inside(30, 40)
@@ -96,3 +103,17 @@ def test_a_negative_click_alone_says_nothing_positive() -> None:
     assert not Prompt(points=[[1, 2]], labels=[0]).has_positive
     assert Prompt(points=[[1, 2], [3, 3]], labels=[0, 1]).has_positive
     assert Prompt(points=[[1, 2]], labels=[0], logits=np.zeros((4, 4))).has_positive
+
+
+def test_a_prompt_refines_a_result_where_that_was_seen() -> None:
+    window = Window(3, 4, 20, 21)
+    result = MaskResult(np.ones((8, 8), np.float32), (30, 40), 0.5, 1.0, window=window)
+    click = Prompt(points=[[5, 6]], labels=[0])
+    refining = click.refining(result)
+    assert refining.window == window
+    assert refining.logits.tobytes() == result.logits.tobytes()
+    assert refining.points.tolist() == [[5, 6]]
+    assert refining.extended(click).window == window, "logits and window stay together"
+    anew = Prompt(logits=np.zeros((8, 8)))
+    assert refining.extended(anew).window is None
+    assert anew.extended(refining).window == window

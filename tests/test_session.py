@@ -254,6 +254,17 @@ def test_removing_a_prompt_tracks_its_stretch_again_from_the_prompt_before() -> 
         session.remove_prompt(30, 1)
 
 
+def test_a_correction_whose_first_prompt_is_removed_can_be_corrected_again() -> None:
+    session = open_session(8)
+    session.add_prompt(0, 1, box(1))
+    run(session)
+    session.add_prompt(5, 1, Prompt(points=[[60, 45]], labels=[1]))
+    session.remove_prompt(0, 1)
+    again = session.add_prompt(5, 1, Prompt(points=[[64, 45]], labels=[1]), extend=True)
+    assert again.prompted
+    assert set(run(session)) == {5, 6, 7}
+
+
 def test_the_only_prompt_cannot_be_removed() -> None:
     session = open_session(3)
     session.add_prompt(0, 1, box(1))

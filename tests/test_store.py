@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from edgetam_model.errors import CheckpointError
-from edgetam_model.store import STEP, FrameRecord, FrameStore, pack, unpack
+from edgetam_model.store import CORNERS, HEADER, STEP, FrameRecord, FrameStore, pack, unpack
+from edgetam_model.windows import Window
 
 
 def record(logits: np.ndarray, **changes: object) -> FrameRecord:
@@ -122,3 +123,24 @@ def test_the_file_is_written_anew_when_most_of_it_is_waste(monkeypatch: pytest.M
     assert store._end < 40_000, "40 frames of 5 KB were written"
     assert np.array_equal(store.get(1, 0).logits, kept.logits)
     assert np.array_equal(store.get(1, 1).logits, smooth_logits(39, 32))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("logits", [smooth_logits(3, 32), np.full((32, 32), -1024, np.float32)])
+def test_windows_stand_in_the_header_and_cost_nothing_where_there_are_none(
+    exact: bool, logits: np.ndarray
+) -> None:
+    plain = pack(record(logits), exact=exact)
+    assert unpack(plain).window is None
+    window = Window(3, 70_000, 1920, 70_010)
+    blob = pack(record(logits, window=window), exact=exact)
+    assert len(blob) == len(plain) + CORNERS.size
+    back = unpack(blob)
+    assert back.window == window
+    assert back.logits.tobytes() == unpack(plain).logits.tobytes()
+    store = FrameStore(exact_bytes=1 << 20)
+    store.put(1, 0, record(logits, window=window))
+    assert store.get(1, 0).window == window
+    damaged = blob[: HEADER.size] + CORNERS.pack(9, 0, 9, 5) + blob[HEADER.size + CORNERS.size :]
+    with pytest.raises(CheckpointError, match="damaged"):
+        unpack(damaged)

@@ -26,6 +26,8 @@ examples:
       learn from another model too
   edgetam train --recipe mine.toml --config nano --out nano --resume
       go on after Ctrl-C, a crash or a power cut, to the same weights
+  edgetam train --recipe mine.toml --config nano --processes 4 --out nano
+      each update's batches (accumulation in the recipe) shared out among four
 
 --data takes folders of CLIP/frames and CLIP/masks, DAVIS folders, COCO
 instances (.json) and tracks.json files.
@@ -85,6 +87,14 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         default="auto",
         help="auto, cpu, cuda, cuda:N or mps (auto: EDGETAM_DEVICE, else the best)",
     )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train with so many processes, on the CPU with a thread each or on the GPUs in turn; "
+        "accumulation in the recipe is a multiple of N, and the weights differ by rounding only",
+    )
     add_json_and_verbose(parser)
 
 
@@ -116,6 +126,7 @@ def run(args: argparse.Namespace) -> int:
         resume=args.resume,
         force=args.force,
         device=args.device,
+        processes=args.processes,
     )
     with stderr_meter() as meter:
         report = run_job(job, meter)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,22 +12,27 @@ from typing import Any
 import torch
 
 from edgetam_model.commands.interrupt import Interrupts
+from edgetam_model.commands.launch import launched
 from edgetam_model.commands.outputs import check_free, make_folder
 from edgetam_model.commands.progress import Meter
 from edgetam_model.commands.terminal import complain, print_json, say
-from edgetam_model.config import CONFIGS, EdgeTAMConfig
+from edgetam_model.config import CONFIGS
 from edgetam_model.errors import InputError
 from edgetam_model.model import EdgeTAM
-from edgetam_model.training.clip_sources import annotated_sources, synthetic_sources
+from edgetam_model.training.clip_sources import (
+    annotated_sources,
+    synthetic_sources,
+    with_photos_held_out,
+)
+from edgetam_model.training.initial import new_model
 from edgetam_model.training.journal import LossRow
+from edgetam_model.training.processes import Processes, Seat, check_shares, joined
 from edgetam_model.training.recipe import Recipe, read_recipe
 from edgetam_model.training.trainer import OUTPUTS, WEIGHTS, Outcome, Sources, Trainer
 from edgetam_model.weights import load_model
 
 CANCELLED = 130
 SAVING = "finishing the update and saving (Ctrl-C again: at once)"
-EMBEDDINGS = ("maskmem_tpos_enc", "no_mem_embed", "no_mem_pos_enc", "no_obj_ptr")
-EMBEDDING_STD = 0.02  # as SAM 2 starts them; zeros would make all ages alike
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class TrainJob:
         resume: go on with the training in `out`.
         force: replace it.
         device: as `load_model` takes it.
+        processes: that train together; several are on the CPU with a thread each, or on the GPUs in turn.
     """
 
     recipe: str
@@ -58,6 +66,21 @@ class TrainJob:
     resume: bool = False
     force: bool = False
     device: str = "auto"
+    processes: int = 1
+
+    def placed(self, rank: int) -> TrainJob:
+        """The job of one of several processes: on a device of its own where there are as many.
+
+        Raises:
+            InputError: a device that several processes cannot be spread over.
+        """
+        if self.processes == 1:
+            return self
+        device = _named_device(self.device)
+        if device not in {"cpu", "cuda"}:
+            raise InputError("device", f"expected cpu or cuda for several processes, got {device!r}")
+        gpus = torch.cuda.device_count() if device == "cuda" else 0
+        return replace(self, device=f"cuda:{rank % gpus}" if gpus else device)
 
 
 @dataclass(frozen=True)
@@ -115,23 +138,72 @@ def run_job(job: TrainJob, meter: Meter) -> TrainReport:
     Raises:
         InputError: a recipe, config, data or folder that cannot be used.
         WeightsError: no such weights, or nothing to resume.
-        EdgeTAMError: a loss that is not finite.
+        EdgeTAMError: a loss that is not finite, or another process of the training that ended.
     """
     recipe = read_recipe(job.recipe)
+    check_shares(recipe, job.processes)
     if not job.resume:
         check_free(job.out, OUTPUTS, force=job.force)
     meter.stage("preparing")
-    model = _first_model(job, recipe)
-    teacher = None if job.teacher is None else load_model(job.teacher, str(model.device))
-    sources = _sources(job, recipe, model)
+    prepared = _prepare(job.placed(0), recipe)
     make_folder(job.out)
     if job.force:
         for name in OUTPUTS:
             (job.out / name).unlink(missing_ok=True)
-    trainer = Trainer(model, recipe, sources, job.out, teacher=teacher, resume=job.resume)
-    meter.note(_plan(trainer))
-    meter.stage("training", recipe.steps, "updates")
-    meter.reach(trainer.step)
+    with launched(job, job.processes, job.out) as processes, _threads(prepared, processes.count):
+        trainer = prepared.trainer(processes)
+        meter.note(_plan(trainer))
+        meter.stage("training", recipe.steps, "updates")
+        meter.reach(trainer.step)
+        return TrainReport(_train(trainer, meter), recipe.steps, job.out)
+
+
+def follow_job(job: TrainJob, seat: Seat, ready: Callable[[], None]) -> None:
+    """Train with the process that runs the same job and leads; nothing is written or shown.
+
+    Args:
+        ready: called when everything is prepared, and the others are met next.
+
+    Raises:
+        EdgeTAMError: see `run_job`.
+    """
+    prepared = _prepare(job.placed(seat.rank), read_recipe(job.recipe))
+    with _threads(prepared, seat.count):
+        ready()
+        with joined(seat) as processes:
+            prepared.trainer(processes).run()
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What a process trains with."""
+
+    job: TrainJob
+    recipe: Recipe
+    model: EdgeTAM
+    teacher: EdgeTAM | None
+    sources: Sources
+
+    def trainer(self, processes: Processes) -> Trainer:
+        return Trainer(
+            self.model,
+            self.recipe,
+            self.sources,
+            self.job.out,
+            teacher=self.teacher,
+            resume=self.job.resume,
+            processes=processes,
+        )
+
+
+def _prepare(job: TrainJob, recipe: Recipe) -> _Prepared:
+    model = _first_model(job, recipe)
+    teacher = None if job.teacher is None else load_model(job.teacher, str(model.device))
+    return _Prepared(job, recipe, model, teacher, _sources(job, recipe, model))
+
+
+def _train(trainer: Trainer, meter: Meter) -> Outcome:
+    """To the end or to the first Ctrl-C, with the meter."""
     with Interrupts(lambda: meter.retitle(SAVING)) as interrupts:
 
         def show(row: LossRow) -> None:
@@ -139,19 +211,19 @@ def run_job(job: TrainJob, meter: Meter) -> TrainReport:
             if not interrupts.requested():
                 meter.retitle(f"{row.stage} stage, loss {row.total:.3f}")
 
-        outcome = trainer.run(show, interrupts.requested)
-    return TrainReport(outcome, recipe.steps, job.out)
+        return trainer.run(show, interrupts.requested)
 
 
-def new_model(config: EdgeTAMConfig, seed: int) -> EdgeTAM:
-    """A model with random first weights, the same for the same seed, on the CPU."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = EdgeTAM(config)
-        with torch.no_grad():
-            for name in EMBEDDINGS:
-                model.get_parameter(name).normal_(std=EMBEDDING_STD)
-    return model
+@contextmanager
+def _threads(prepared: _Prepared, processes: int) -> Iterator[None]:
+    """One thread for each of several processes on the CPU, within the block: more get in each other's way."""
+    before = torch.get_num_threads()
+    if processes > 1 and prepared.model.device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _first_model(job: TrainJob, recipe: Recipe) -> EdgeTAM:
@@ -159,13 +231,19 @@ def _first_model(job: TrainJob, recipe: Recipe) -> EdgeTAM:
         return load_model(job.init, job.device)
     if job.config is None or job.config not in CONFIGS:
         raise InputError("config", f"expected one of {', '.join(CONFIGS)}, got {job.config!r}")
-    device = job.device if job.device != "auto" else os.environ.get("EDGETAM_DEVICE") or "auto"
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _named_device(job.device)
     try:
         return new_model(CONFIGS[job.config], recipe.seed).to(device)
     except (RuntimeError, AssertionError) as error:  # torch's for a device that is not there
         raise InputError("device", f"this machine has no {device!r} that torch can use") from error
+
+
+def _named_device(device: str) -> str:
+    """What "auto" stands for; other names as they are."""
+    name = device if device != "auto" else os.environ.get("EDGETAM_DEVICE") or "auto"
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
 
 
 def _sources(job: TrainJob, recipe: Recipe, model: EdgeTAM) -> Sources:
@@ -174,6 +252,10 @@ def _sources(job: TrainJob, recipe: Recipe, model: EdgeTAM) -> Sources:
         sources = annotated_sources(recipe, size, job.data, job.held_out)
     else:
         sources = synthetic_sources(recipe, size, model.device, job.textures)
+    if recipe.validation.source == "photos":
+        if job.held_out:
+            raise InputError("validation.source", 'expected "same", since other clips are held out already')
+        sources = with_photos_held_out(sources, recipe, size, model.device)
     return sources if job.licence is None else replace(sources, licence=job.licence)
 
 

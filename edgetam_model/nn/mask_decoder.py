@@ -24,12 +24,16 @@ class DecoderOutput:
         ious: (B, 4) in 0 … 1.
         tokens: (B, 4, C) mask tokens, from which object pointers are made.
         object_score: (B, 1) logit.
+        features: (B, C, H, W) image features after the transformer.
+        evidence: (B, E, S, S) what the model went by besides, where it has a refiner.
     """
 
     logits: Tensor
     ious: Tensor
     tokens: Tensor
     object_score: Tensor
+    features: Tensor
+    evidence: Tensor | None = None
 
 
 class MaskDecoder(nn.Module):
@@ -75,7 +79,8 @@ class MaskDecoder(nn.Module):
             tokens, features.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2)
         )
         mask_tokens = tokens[:, 2 : 2 + MASKS]
-        upscaled = self._upscale(image.transpose(1, 2).unflatten(2, (height, width)), stride4, stride8)
+        decoded = image.transpose(1, 2).unflatten(2, (height, width))
+        upscaled = self._upscale(decoded, stride4, stride8)
         mixers = torch.stack(
             [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
@@ -84,6 +89,7 @@ class MaskDecoder(nn.Module):
             ious=self.iou_prediction_head(tokens[:, 1]).sigmoid(),
             tokens=mask_tokens,
             object_score=self.pred_obj_score_head(tokens[:, 0]),
+            features=decoded,
         )
 
     def _upscale(self, image: Tensor, stride4: Tensor, stride8: Tensor) -> Tensor:

@@ -47,9 +47,9 @@ class RotaryAttention(nn.Module):
 
     def to_memory(self, x: Tensor, memories: Memories, angles: Tensor, patch_angles: Tensor) -> Tensor:
         """Cross-attention of (B, N, C); only patch-level latents have a place that keys are turned by."""
-        patches = patch_angles.shape[1]
         k = self.k_proj(memories.latents + memories.position)
-        k = torch.cat((k[:, :, :-patches], rotate(k[:, :, -patches:], patch_angles)), dim=2).flatten(1, 2)
+        first = k.shape[2] - patch_angles.shape[1]
+        k = torch.cat((k[:, :, :first], rotate(k[:, :, first:], patch_angles)), dim=2).flatten(1, 2)
         k = torch.cat((k, self.k_proj(memories.pointers)), dim=1)
         v = self.v_proj(torch.cat((memories.latents.flatten(1, 2), memories.pointers), dim=1))
         q = rotate(self.q_proj(x), angles).expand(len(k), -1, -1)

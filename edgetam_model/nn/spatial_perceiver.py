@@ -1,7 +1,8 @@
 """The 2D Spatial Perceiver: a dense memory becomes a fixed, small number of latents.
 
 Global latents attend to the whole frame; patch-level latents each attend to one window, so that the
-layout which dense prediction needs survives. Both kinds share the layers. Source: EdgeTAM, section 3.2.
+layout which dense prediction needs survives. Both kinds share the layers. A model may have one kind only, or
+means of the patches in place of latents, to compare with. Source: EdgeTAM, section 3.2.
 """
 
 from __future__ import annotations
@@ -92,26 +93,63 @@ class SpatialPerceiver(nn.Module):
         self.latents_2d = nn.Parameter(torch.randn(config.patch_latents, width))
         self.layers = nn.ModuleList(PerceiverLayer(width) for _ in range(config.perceiver_layers))
         self.norm = nn.LayerNorm(width)
-        grid = sine_position(width, config.grid, config.grid).flatten(1).T
-        self.register_buffer("input_position", grid[None], persistent=False)
-        patch = sine_position(width, side, side).flatten(1).T
-        everywhere = patch.new_zeros(config.global_latents, width)
-        self.register_buffer("latents_position", torch.cat((everywhere, patch))[None], persistent=False)
+        self.register_buffer("input_position", _grid_position(width, config.grid)[None], persistent=False)
+        position = torch.zeros(config.latents, width)
+        if side:
+            position[config.global_latents :] = _grid_position(width, side)
+        self.register_buffer("latents_position", position[None], persistent=False)
 
     def forward(self, dense: Tensor) -> Tensor:
-        everything = dense.flatten(2).transpose(1, 2)
-        latents = self.latents.expand(len(dense), -1, -1)
-        windows = self._windows(dense)
-        patches = self.latents_2d.expand(len(dense), -1, -1).reshape(len(windows), 1, -1)
-        for layer in self.layers:
-            latents = layer(latents, everything, self.input_position)
-            patches = layer(patches, windows, None)
-        patches = patches.reshape(len(dense), -1, patches.shape[-1])
-        out: Tensor = self.norm(torch.cat((latents, patches), dim=1))
+        kinds = [kind(dense) for kind in (self._global, self._patches)]
+        out: Tensor = self.norm(torch.cat(kinds, dim=1))
         return out
+
+    def _global(self, dense: Tensor) -> Tensor:
+        """(B, Lg, Cm), of which there may be none."""
+        latents = self.latents.expand(len(dense), -1, -1)
+        if latents.shape[1]:
+            everything = dense.flatten(2).transpose(1, 2)
+            for layer in self.layers:
+                latents = layer(latents, everything, self.input_position)
+        return latents
+
+    def _patches(self, dense: Tensor) -> Tensor:
+        """(B, Lp, Cm), of which there may be none."""
+        patches = self.latents_2d.expand(len(dense), -1, -1)
+        if not self.patch_grid:
+            return patches
+        windows = self._windows(dense)
+        latents = patches.reshape(len(windows), 1, -1)
+        for layer in self.layers:
+            latents = layer(latents, windows, None)
+        return latents.reshape(patches.shape)
 
     def _windows(self, dense: Tensor) -> Tensor:
         """(B, C, H, W) → (B · windows, tokens of a window, C), row by row."""
         side = self.patch_grid
         rows = dense.unflatten(3, (side, -1)).unflatten(2, (side, -1))  # B C side h side w
         return rows.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(0, 2)
+
+
+class PooledMemories(nn.Module):
+    """Dense memories (B, Cm, H, W) → means of their patches (B, L, Cm), row by row; nothing is learned.
+
+    It stands where the perceiver does, to show what that is worth. Source: the pooled memory tokens that
+    EfficientTAM (arXiv 2411.18933) lets frames attend to.
+    """
+
+    latents_position: Tensor
+
+    def __init__(self, config: EdgeTAMConfig) -> None:
+        super().__init__()
+        self.patch_grid = config.patch_grid
+        position = _grid_position(config.memory_width, config.patch_grid)[None]
+        self.register_buffer("latents_position", position, persistent=False)
+
+    def forward(self, dense: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(dense, self.patch_grid).flatten(2).transpose(1, 2)
+
+
+def _grid_position(width: int, side: int) -> Tensor:
+    """(side², Cm), row by row."""
+    return sine_position(width, side, side).flatten(1).T

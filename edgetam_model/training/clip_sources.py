@@ -12,6 +12,7 @@ from edgetam_model.errors import InputError
 from edgetam_model.training.annotated import AnnotatedClip
 from edgetam_model.training.datasets import open_annotated
 from edgetam_model.training.feed import ClipSource
+from edgetam_model.training.photo_clips import PhotoClips
 from edgetam_model.training.recipe import Recipe
 from edgetam_model.training.synthetic.clips import SyntheticClips
 from edgetam_model.training.textures import load_textures
@@ -65,6 +66,23 @@ def annotated_sources(
     if not clips:
         raise InputError("data", "expected at least two clips, or others to hold out")
     return Sources(_windows(recipe, size, clips), _windows(recipe, size, kept), origin="annotated clips")
+
+
+def with_photos_held_out(sources: Sources, recipe: Recipe, size: int, device: torch.device) -> Sources:
+    """The same sources, but validated on objects of free photographs.
+
+    Args:
+        size: side in pixels where the recipe names none.
+
+    Raises:
+        InputError: scikit-image, which brings the photographs, is not installed.
+    """
+    PhotoClips(1, 1)  # refuses at once, not at the first validation
+
+    def open_clips(frames: int) -> ClipSource:
+        return PhotoClips(recipe.size or size, frames, device)
+
+    return replace(sources, held_out=open_clips)
 
 
 def _read(paths: Sequence[Path]) -> list[AnnotatedClip]:

@@ -23,13 +23,15 @@ class Feeder:
         seed: of the clips and of their changes.
         size: clips in a batch.
         reuse: how often a clip is used.
+        stride: from one turn that is asked for to the next; more than 1 where others take those between.
     """
 
-    def __init__(self, source: ClipSource, seed: int, size: int, reuse: int) -> None:
+    def __init__(self, source: ClipSource, seed: int, size: int, reuse: int, stride: int = 1) -> None:
         self._source = source
         self._seed = seed
         self._size = size
         self._reuse = reuse
+        self._stride = stride
         self._thread = ThreadPoolExecutor(1, "edgetam-clips")
         self._made: dict[int, Future[ClipBatch]] = {}
 
@@ -38,7 +40,7 @@ class Feeder:
         number = self._number(turn)
         block = number // BLOCK
         self._made = {n: made for n, made in self._made.items() if n // BLOCK >= block}
-        for wanted in (number, self._number(turn + 1)):
+        for wanted in (number, self._number(turn + self._stride)):
             if wanted not in self._made:
                 start = wanted * self._size
                 self._made[wanted] = self._thread.submit(self._source.batch, self._seed, start, self._size)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgetam_model.training.recipe import LossWeights
+from edgetam_model.training.rollout import Step
 
 FOCAL_ALPHA = 0.25  # weight of the object's pixels against 0.75 of the others'
 FOCAL_GAMMA = 2.0
@@ -84,6 +85,27 @@ def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
     shared = (found & target).sum((-2, -1)).float()
     either = (found | target).sum((-2, -1)).float()
     return torch.where(either > 0, shared / either.clamp(min=1), 1.0)
+
+
+def step_losses(step: Step, target: Tensor, row_weight: Tensor, weights: LossWeights) -> MaskLosses:
+    """The losses of one answer: of the decoder's masks, and of the one drawn from them where a refiner does.
+
+    Args:
+        step: the answer.
+        target: bool (N, H, W).
+        row_weight, weights: as in `mask_losses`.
+    """
+    offered = mask_losses(step.logits, step.ious, step.object_score, target, row_weight, weights)
+    if step.raw.shape[-1] == step.logits.shape[-1]:
+        return offered
+    drawn = mask_losses(step.raw[:, None], step.iou[:, None], step.object_score, target, row_weight, weights)
+    share = weights.candidates
+    return MaskLosses(
+        focal=drawn.focal + share * offered.focal,
+        dice=drawn.dice + share * offered.dice,
+        iou=drawn.iou + share * offered.iou,
+        presence=drawn.presence,
+    )
 
 
 def mask_losses(

@@ -14,6 +14,7 @@ from edgetam_model.training.synthetic.options import SyntheticOptions
 from edgetam_model.training.windows import WindowOptions
 
 PRECISIONS = ("float32", "bfloat16")
+HELD_OUT = ("same", "photos")
 PACKAGED = Path(__file__).parent / "configs"
 
 Options = TypeVar("Options")
@@ -21,12 +22,17 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each loss counts for; the defaults are SAM 2's (arXiv 2408.00714, appendix)."""
+    """What each loss counts for; the defaults are SAM 2's (arXiv 2408.00714, appendix).
+
+    Attributes:
+        candidates: what the decoder's own masks count for where a refiner draws the mask anew.
+    """
 
     focal: float = 20.0
     dice: float = 1.0
     iou: float = 1.0
     presence: float = 1.0
+    candidates: float = 0.5
     image_alignment: float = 1.0
     memory_alignment: float = 1.0
 
@@ -43,6 +49,8 @@ class PromptMix:
         box_noise: standard deviation of a box's edges, as a fraction of its sides.
         centred: share of clicks in the middle of what they mean; the others fall anywhere on it.
         corrections: share of roll-outs with corrective clicks.
+        refinements: share of roll-outs whose first answer, not from a mask, is decoded once more with itself
+            as a prompt beside the first, as predictors do.
         clicks: corrective clicks there, one after the other. On a still they follow the prompt; in a video
             they come on one later frame.
     """
@@ -53,11 +61,12 @@ class PromptMix:
     box_noise: float = 0.1
     centred: float = 0.5
     corrections: float = 0.5
+    refinements: float = 0.0
     clicks: int = 3
 
     def __post_init__(self) -> None:
         _at_least(self, dict.fromkeys(asdict(self), 0))
-        _at_most(self, {"centred": 1, "corrections": 1})
+        _at_most(self, {"centred": 1, "corrections": 1, "refinements": 1})
         if self.mask + self.box + self.click <= 0:
             raise InputError("prompts", "expected a share above 0 for mask, box or click")
 
@@ -130,15 +139,20 @@ class Validation:
         clips: clips that are tracked.
         frames: frames of each.
         seed: of the clips.
+        source: "same": clips like the training's; "photos": `PhotoClips`, which look real. Made-up clips are
+            tracked better and better when real ones no longer are, so the photos say when to stop.
     """
 
     every: int = 0
     clips: int = 16
     frames: int = 8
     seed: int = 990_001
+    source: str = "same"
 
     def __post_init__(self) -> None:
         _at_least(self, {"every": 0, "clips": 1, "frames": 1, "seed": 0})
+        if self.source not in HELD_OUT:
+            raise InputError("source", f"expected {' or '.join(HELD_OUT)}, got {self.source!r}")
 
 
 @dataclass(frozen=True)

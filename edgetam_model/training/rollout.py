@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from edgetam_model.engine import LOGIT_LIMIT
 from edgetam_model.memory import Memory, MemoryBank, gather_alike
-from edgetam_model.model import MASK_GAIN, MASK_OFFSET, Decoded, EdgeTAM, ImageFeatures
+from edgetam_model.model import MASK_GAIN, MASK_OFFSET, Decoded, EdgeTAM, ImageFeatures, Seen
 from edgetam_model.nn.mask_decoder import DecoderOutput
 from edgetam_model.options import TrackerOptions
 from edgetam_model.training.feed import Rows
@@ -43,6 +43,7 @@ class Plan:
         kind: how the objects are shown on frame 0.
         corrected: the frame with corrective clicks; None: there are none.
         clicks: how many, one after the other.
+        refined: whether the first answer is decoded once more with itself as a prompt.
         forced: bool (T, N) where the memory is made of the true mask.
     """
 
@@ -50,6 +51,7 @@ class Plan:
     corrected: int | None
     clicks: int
     forced: Tensor
+    refined: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,9 @@ class Step:
         logits: (N, M, S/4, S/4) the masks offered: three where several are, else one.
         ious: (N, M).
         object_score: (N,).
-        chosen: (N, S/4, S/4) the mask that tracking would return.
+        chosen: (N, h, w) the mask that tracking would return.
+        raw: (N, h, w) the same as it was drawn, whether the object is there or not.
+        iou: (N,) of `raw`.
         clicks: what the decoder was given; None on a tracked frame.
     """
 
@@ -70,6 +74,8 @@ class Step:
     ious: Tensor
     object_score: Tensor
     chosen: Tensor
+    raw: Tensor
+    iou: Tensor
     clicks: Clicks | None
 
 
@@ -163,12 +169,12 @@ class Replayed:
 def draw_plan(mix: PromptMix, frames: int, rows: int, forcing: float, random: torch.Generator) -> Plan:
     """What to do with a batch of `rows` objects over `frames` frames."""
     kind = draw_kind(mix, random, still=frames == 1)
-    draws = torch.rand(2, generator=random).tolist()
+    draws = torch.rand(3, generator=random).tolist()
     corrected = None
     if mix.clicks and draws[0] < mix.corrections:
         corrected = 0 if frames == 1 else 1 + int(draws[1] * (frames - 1))
     forced = torch.rand(frames, rows, generator=random) < forcing
-    return Plan(kind, corrected, mix.clicks, forced)
+    return Plan(kind, corrected, mix.clicks, forced, draws[2] < mix.refinements)
 
 
 def roll_out(
@@ -263,7 +269,9 @@ class _Walk:
         else:
             features = self.model.without_memory(image)
             clicks = self.prompter.first(self.plan.kind, masks)
-            decoded = self._decode(0, features, image, clicks, None)
+            decoded = self._decode(0, features, image, clicks)
+            if self.plan.refined:
+                decoded = self._decode(0, features, image, clicks, None, decoded.logits)
             if self.plan.corrected == 0:
                 decoded = self._correct(0, features, image, decoded, clicks)
         if self.rows.frames > 1:
@@ -272,22 +280,31 @@ class _Walk:
     def track(self, frame: int) -> None:
         """A later frame: from memory, and then by clicks where the plan says so."""
         image = self._image(frame)
-        features = self._attend(frame, image)
+        features, seen = self._attend(frame, image)
         self.attended.append(features)
-        decoded = self._decode(frame, features, image, None, None)
+        decoded = self._decode(frame, features, image, None, seen)
         if self.plan.corrected == frame:
-            decoded = self._correct(frame, features, image, decoded, None)
+            decoded = self._correct(frame, features, image, decoded, None, seen)
             self.bank.conditioning[frame] = self._memory(frame, image, decoded, prompted=True)
         elif frame + 1 < self.rows.frames:
             self.bank.remember(self._memory(frame, image, decoded, prompted=False), reverse=False)
 
-    def _attend(self, frame: int, image: ImageFeatures) -> Tensor:
+    def _attend(self, frame: int, image: ImageFeatures) -> tuple[Tensor, Seen | None]:
         limit = self.options.max_conditioning_frames
         recall = self.bank.recall(frame, reverse=False, max_conditioning=limit)
-        return self.run(self.model.with_memory, image, gather_alike(self.model, recall))
+        features = self.run(self.model.with_memory, image, gather_alike(self.model, recall))
+        if recall.recent is None or recall.shown is None:
+            return features, None
+        return features, Seen(recall.recent, recall.shown)
 
     def _correct(
-        self, frame: int, features: Tensor, image: ImageFeatures, decoded: Decoded, clicks: Clicks | None
+        self,
+        frame: int,
+        features: Tensor,
+        image: ImageFeatures,
+        decoded: Decoded,
+        clicks: Clicks | None,
+        seen: Seen | None = None,
     ) -> Decoded:
         """The answer after the plan's clicks, each made on what the one before left wrong.
 
@@ -297,12 +314,12 @@ class _Walk:
         masks = self.rows.masks[:, frame]
         for number in range(self.plan.clicks):
             if frame and number == 1:
-                features = self._attend(frame, image)
+                features, seen = self._attend(frame, image)
             size = masks.shape[-2:]
             shown = F.interpolate(decoded.logits.detach().float()[:, None], size=size, mode="bilinear")
             click = self.prompter.correct(shown[:, 0] > 0, masks)
             clicks = click if clicks is None else clicks.extended(click)
-            decoded = self._decode(frame, features, image, clicks, decoded.logits)
+            decoded = self._decode(frame, features, image, clicks, seen, decoded.logits)
             self.bank.forget(range(1, self.rows.frames), ())
         return decoded
 
@@ -312,16 +329,19 @@ class _Walk:
         features: Tensor,
         image: ImageFeatures,
         clicks: Clicks | None,
-        previous: Tensor | None,
+        seen: Seen | None = None,
+        previous: Tensor | None = None,
     ) -> Decoded:
-        """One answer, kept as a step; `previous` (N, S/4, S/4) logits are refined, without gradient."""
+        """One answer, kept as a step; `previous` (N, h, w) logits are refined, without gradient."""
         dense = None
         if previous is not None:
             dense = previous.detach().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)[:, None]
         points, labels = (None, None) if clicks is None else (clicks.points, clicks.labels)
         multimask = clicks is None or clicks.points.shape[1] <= 1
-        out: DecoderOutput = self.run(self.model.offer, features, image, points, labels, dense)
-        decoded = self.model.choose(out, multimask=multimask)
+        out: DecoderOutput = self.run(self.model.offer, features, image, points, labels, dense, seen)
+        shown = clicks is not None and self.model.refiner is not None
+        decoded = self.model.choose(out, multimask=multimask, shown=shown)
+        decoded = self.run(self.model.refine, decoded, out, image)
         offered = slice(1, None) if multimask else slice(0, 1)
         self.steps.append(
             Step(
@@ -330,6 +350,8 @@ class _Walk:
                 out.ious[:, offered],
                 out.object_score[:, 0],
                 decoded.logits,
+                decoded.raw,
+                decoded.iou,
                 clicks,
             )
         )
@@ -339,11 +361,13 @@ class _Walk:
         """What to remember; teacher forcing puts the true mask in place of the model's."""
         size = decoded.logits.shape[-2:]
         truth = self.rows.masks[:, frame, None].float() * MASK_GAIN + MASK_OFFSET
-        truth = F.interpolate(truth, size=size, mode="bilinear", antialias=True)[:, 0]
+        if truth.shape[-2:] != size:
+            truth = F.interpolate(truth, size=size, mode="bilinear", antialias=True)
+        truth = truth[:, 0]
         logits = torch.where(self.forced[frame, :, None, None], truth, decoded.logits.float())
         binarize = prompted and self.options.binarize_prompted_memory
         latents = self.run(self._encode_memory, image, logits, binarize)
-        return Memory(frame, decoded.pointer, latents)
+        return Memory(frame, decoded.pointer, latents, self.model.trace(image, logits))
 
     def _encode_memory(self, image: ImageFeatures, logits: Tensor, binarize: bool) -> Tensor:
         return self.model.encode_memory(image, logits, binarize=binarize)
@@ -351,5 +375,4 @@ class _Walk:
     def _image(self, frame: int) -> ImageFeatures:
         """(N, …) features of a frame, one row per object."""
         index = self.rows.clip * self.rows.frames + frame
-        images = self.images
-        return ImageFeatures(images.stride4[index], images.stride8[index], images.stride16[index])
+        return self.images.rows(index)

@@ -20,8 +20,9 @@ from edgetam_model.training.distill import Adapters, align, teach
 from edgetam_model.training.feed import ClipSource, choose_objects, to_rows
 from edgetam_model.training.feeder import Feeder
 from edgetam_model.training.journal import CURVES, LOSSES, SCORES, Journal, LossRow, ScoreRow
-from edgetam_model.training.losses import mask_losses
+from edgetam_model.training.losses import step_losses
 from edgetam_model.training.optimise import average, forcing_at, make_optimizer, rate_at, update
+from edgetam_model.training.processes import Processes, SharedNorms, check_shares, mean_losses
 from edgetam_model.training.prompting import random_for
 from edgetam_model.training.recipe import Recipe, Stage
 from edgetam_model.training.rollout import Recorded, Simulated, draw_plan, roll_out
@@ -91,9 +92,12 @@ class Trainer:
         folder: for state, weights, tables and curves; it exists.
         teacher: distil from it: in eval mode, on the same device.
         resume: go on from the state in the folder.
+        processes: who train together, each with a model and a trainer of its own; all but the one that
+            leads leave nothing in the folder. Their number changes weights by rounding only.
 
     Raises:
-        InputError: there is a state to resume, but of another recipe, model or teacher.
+        InputError: the processes cannot share the recipe's updates; there is a state to resume, but of
+            another recipe, model or teacher.
         WeightsError: there is no state to resume, or it cannot be read.
     """
 
@@ -106,7 +110,10 @@ class Trainer:
         *,
         teacher: EdgeTAM | None = None,
         resume: bool = False,
+        processes: Processes | None = None,
     ) -> None:
+        self.processes = processes or Processes()
+        check_shares(recipe, self.processes.count)
         self.model = model.requires_grad_(True)
         self.recipe = recipe
         self.sources = sources
@@ -120,7 +127,7 @@ class Trainer:
         self._feeder: Feeder | None = None
         if resume:
             self._restore(read_state(folder / STATE))
-        self.journal = Journal(folder, self.step)
+        self.journal = Journal(folder, self.step) if self.processes.leads else None
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -138,17 +145,18 @@ class Trainer:
             stop: asked after each update.
 
         Raises:
-            EdgeTAMError: a loss that is not finite, or a file that cannot be written.
+            EdgeTAMError: a loss that is not finite, a file that cannot be written, or a process that is lost.
         """
         start = time.monotonic()
         with _determinism(self.recipe.deterministic), self._feeding():
             while self.step < self.recipe.steps:
                 row = replace(self._update(), seconds=round(time.monotonic() - start, 3))
-                self.journal.add(row)
+                self._note(row)
                 if progress is not None:
                     progress(row)
-                asked = stop is not None and stop()
-                self._look_back(stopping=asked)
+                asked = self.processes.agree(stop is not None and stop())
+                if self.processes.leads:
+                    self._look_back(stopping=asked)
                 if asked and self.step < self.recipe.steps:
                     return Outcome(self.step, False, self._last_scores())
             return self._finish()
@@ -166,7 +174,13 @@ class Trainer:
             self._feeder.close()
             self._feeder = None
 
+    def _note(self, row: LossRow | ScoreRow) -> None:
+        if self.journal is not None:
+            self.journal.add(row)
+
     def _finish(self) -> Outcome:
+        if not self.processes.leads:
+            return Outcome(self.step, True, None)
         fingerprint = save_weights(
             self.folder / WEIGHTS,
             self.averaged,
@@ -177,7 +191,7 @@ class Trainer:
         return Outcome(self.step, True, self._last_scores(), fingerprint)
 
     def _last_scores(self) -> ScoreRow | None:
-        return self.journal.scores[-1] if self.journal.scores else None
+        return self.journal.scores[-1] if self.journal is not None and self.journal.scores else None
 
     def _look_back(self, *, stopping: bool) -> None:
         """Validate and save where the recipe says so."""
@@ -189,7 +203,8 @@ class Trainer:
         ends = (self.recipe.image.steps, self.recipe.steps)
         if stopping or self.step in ends or (every and self.step % every == 0):
             self._save()
-            self.journal.draw()
+            if self.journal is not None:
+                self.journal.draw()
 
     def _validate(self) -> None:
         options = self.recipe.validation
@@ -198,7 +213,7 @@ class Trainer:
         last = scores.track[-1] if scores.track else 0.0
         frames = " ".join(f"{j:.4f}" for j in scores.track)
         row = ScoreRow(self.step, scores.box, scores.click, scores.mean_track, last, frames)
-        self.journal.add(row)
+        self._note(row)
 
     def _update(self) -> LossRow:
         """One update: all its batches forward and backward, one step of the optimiser, the average."""
@@ -207,12 +222,12 @@ class Trainer:
         self.model.train()
         if stage.frozen_norms:
             _freeze_norms(self.model)
-        parts = [self._learn(stage, done, part) for part in range(stage.accumulation)]
-        means = {name: sum(p[name] for p in parts) / len(parts) for name in parts[0]}
+        means = self._learn_share(stage, done)
         if not math.isfinite(means["total"]):
             raise EdgeTAMError(
                 f"update {self.step + 1}: the loss is {means['total']}; try a lower learning rate"
             )
+        self.processes.add_gradients(self.parameters.values())
         rate = rate_at(stage, done)
         norm = update(self._optimizer, rate, stage.clip_norm)
         self.step += 1
@@ -229,8 +244,20 @@ class Trainer:
             self._stop_feeding()
         if self._feeder is None:
             source = self.sources.training(stage.frames)
-            self._feeder = Feeder(source, self.recipe.seed, stage.batch, stage.reuse)
+            self._feeder = Feeder(source, self.recipe.seed, stage.batch, stage.reuse, self.processes.count)
         return number, stage, self.step - number * self.recipe.image.steps
+
+    def _learn_share(self, stage: Stage, done: int) -> dict[str, float]:
+        """This process's batches of an update; the mean losses of all."""
+        parts = self.processes.share(stage.accumulation)
+        norms = SharedNorms(self.model, stage.accumulation, self.processes)
+        losses = []
+        for part in parts:
+            norms.begin()
+            losses.append(self._learn(stage, done, part))
+            norms.end(part)
+        norms.put_together()
+        return mean_losses(self.processes, parts, losses, stage.accumulation)
 
     def _learn(self, stage: Stage, done: int, part: int) -> dict[str, float]:
         """Forward and backward of one batch; its losses, the weighted total among them."""
@@ -255,8 +282,7 @@ class Trainer:
         with self._autocast():
             rollout = roll_out(self.model, rows, plan, prompter, checkpointing=stage.checkpointing)
             terms = [
-                mask_losses(s.logits, s.ious, s.object_score, rows.masks[:, s.frame], rows.weight, weights)
-                for s in rollout.steps
+                step_losses(step, rows.masks[:, step.frame], rows.weight, weights) for step in rollout.steps
             ]
             zero = rollout.features.new_zeros((), dtype=torch.float32)
             image, memory = zero, zero

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from edgetam_model.config import CONFIGS
-from edgetam_model.nn.memory_attention import Memories
+from edgetam_model.nn.memory_attention import Memories, MemoryAttention
 from edgetam_model.nn.rotary import axial_angles, rotate
 from tests.models import tiny_model
 
@@ -55,3 +57,23 @@ def test_one_frame_serves_all_objects() -> None:
     repeated = model.memory_attention(tokens.expand(3, -1, -1), model.feature_position, memories)
     torch.testing.assert_close(shared, repeated, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(shared[0], shared[1], atol=1e-3), "different memories, different features"
+
+
+@torch.inference_mode()
+def test_without_patches_no_key_is_turned() -> None:
+    """Global latents alone give what they give beside patches that are masked out."""
+    config = replace(CONFIG, patch_latents=0)
+    attention = MemoryAttention(CONFIG).eval()
+    alone = MemoryAttention(config).eval()
+    alone.load_state_dict(attention.state_dict())
+    memories = random_memories(1, 2)
+    first = CONFIG.global_latents
+    valid = torch.ones(1, 2, CONFIG.latents, dtype=torch.bool)
+    valid[:, :, first:] = False
+    pointed = torch.ones(1, memories.pointers.shape[1], dtype=torch.bool)
+    masked = replace(memories, valid=torch.cat((valid.flatten(1), pointed), dim=1))
+    fewer = Memories(memories.latents[:, :, :first], memories.position[:, :, :first], memories.pointers)
+    tokens = torch.randn(1, CONFIG.grid**2, CONFIG.width, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(
+        alone(tokens, tokens, fewer), attention(tokens, tokens, masked), atol=1e-5, rtol=1e-5
+    )

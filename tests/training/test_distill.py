@@ -104,6 +104,7 @@ def test_training_brings_the_student_nearer_and_resumes(tmp_path: Path) -> None:
         folder.mkdir()
     whole = Trainer(copy.deepcopy(tiny_model()), RECIPE, SOURCES, folders[0], teacher=teacher())
     whole.run()
+    assert whole.journal is not None
     rows = whole.journal.losses
     assert rows[-1].image_alignment < 0.9 * rows[0].image_alignment
     assert rows[-1].memory_alignment < 0.9 * rows[6].memory_alignment

@@ -39,6 +39,15 @@ def test_without_reuse_every_clip_is_new() -> None:
     assert "MainThread" not in source.threads
 
 
+def test_turns_that_others_take_are_not_made() -> None:
+    """The third of three processes: also what is made ahead is its own."""
+    source = Counted()
+    feeder = Feeder(source, 0, 2, 1, stride=3)
+    assert numbers(feeder, range(2, 20, 3)) == [2 * turn for turn in range(2, 20, 3)]
+    feeder.close()
+    assert source.starts == [2 * turn for turn in range(2, 23, 3)]
+
+
 def test_with_reuse_a_block_goes_round() -> None:
     source = Counted()
     feeder = Feeder(source, 0, 1, 2)
