@@ -1,0 +1,270 @@
+"""The words of the job queue, free of Redis: what a job sees, what readers see, what can go wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+from edgetam_model import EdgeTAMError, InputError
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+JSONDict: TypeAlias = dict[str, JSON]
+QueueName = Literal["interactive", "batch", "fit"]
+QUEUES: tuple[QueueName, ...] = ("interactive", "batch", "fit")  # the first is served first
+JobState = Literal["queued", "running", "done", "cancelled", "failed"]
+ENDED: frozenset[JobState] = frozenset({"done", "cancelled", "failed"})
+# Why a running job is asked to stop. After the first two it ends as cancelled; after `shutdown` (its worker
+# leaves) and `yield` (a more urgent job waits) it is queued again; `lost` means that it now belongs to
+# another worker, and nothing that it writes counts any more.
+StopReason = Literal["", "cancelled", "superseded", "shutdown", "yield", "lost"]
+
+
+class QueueUnavailable(EdgeTAMError):  # noqa: N818  a state of the service, as its neighbours
+    """Redis cannot be reached, or refuses."""
+
+
+class QueueFull(EdgeTAMError):  # noqa: N818
+    """As many jobs wait as are allowed; `retry_after` is the number of seconds to wait before another try."""
+
+    def __init__(self, queue: str, waiting: int, retry_after: int) -> None:
+        super().__init__(f"{waiting} {queue} jobs are waiting already; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class TryAgain(EdgeTAMError):  # noqa: N818
+    """Raised by a job's function for what may pass, such as a server that does not answer."""
+
+
+class JobLost(EdgeTAMError):  # noqa: N818
+    """The job belongs to another worker now: stop, nothing that is written counts any more."""
+
+
+class JobHandle(Protocol):
+    """What a job's function is given. Results outlive the worker only through `partial` and `checkpoint`."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def payload(self) -> JSONDict:
+        """What was enqueued."""
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first worker that has the job; grows with every worker that takes it up."""
+
+    @property
+    def stop_reason(self) -> StopReason:
+        """Why the job should stop; empty while it should not."""
+
+    def progress(self, done: float, total: float, note: str = "") -> None:
+        """Frames (or steps) done so far, of how many, and what goes on in plain words. Costs no I/O."""
+
+    def cancelled(self) -> bool:
+        """Whether to stop now; ask before every frame, it costs no I/O.
+
+        Once it is true: hand in what is finished (`partial`, `checkpoint`) and return within a few seconds.
+        What is returned then is the result if the job was cancelled, and ignored if it goes on elsewhere.
+        """
+
+    def checkpoint(self, blob: bytes) -> None:
+        """Keep the state to resume from, together with all parts handed in so far; replaces the last one.
+
+        Raises:
+            InputError: more bytes than the limit.
+            JobLost: the job belongs to another worker.
+        """
+
+    def last_checkpoint(self) -> bytes | None:
+        """The state to resume from; None: start at the beginning."""
+
+    def partial(self, part: JSON) -> None:
+        """Append finished results. Parts after the last checkpoint are dropped when another worker resumes.
+
+        Raises:
+            JobLost: the job belongs to another worker.
+        """
+
+    def partials(self) -> list[JSON]:
+        """All parts so far, those of earlier attempts included."""
+
+
+JobFunction = Callable[[JobHandle], JSON]
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How a job is queued.
+
+    Attributes:
+        queue: who is served first: interactive, then batch, then fit.
+        key: two jobs of the same key are one job, as long as that one waits, runs, or its result is kept.
+        supersedes: a group; the new job cancels the older ones of the same group.
+        title: what people read on the status page.
+        timeout: seconds that one attempt may take.
+        max_attempts: how often the job may fail, or its worker die, before it counts as failed.
+        result_ttl: seconds that an ended job, its result and its parts are kept.
+    """
+
+    queue: QueueName = "interactive"
+    key: str = ""
+    supersedes: str = ""
+    title: str = ""
+    timeout: int = 3600
+    max_attempts: int = 3
+    result_ttl: int = 24 * 3600
+
+    def __post_init__(self) -> None:
+        if self.queue not in QUEUES:
+            raise InputError("queue", f"expected one of {', '.join(QUEUES)}, got {self.queue!r}")
+        for name in ("timeout", "max_attempts", "result_ttl"):
+            if getattr(self, name) < 1:
+                raise InputError(name, f"expected at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    """The answer to `enqueue`.
+
+    Attributes:
+        id: the job, new or already there.
+        created: False: a job with the same key was there, and is the one.
+        superseded: older jobs of the same group, cancelled by this one; what they finished is still readable.
+    """
+
+    id: str
+    created: bool
+    superseded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What is known of a job. Times are seconds since 1970 by Redis's clock, 0 where it has not happened.
+
+    Attributes:
+        done, total: progress in frames or steps; 0 of 0 while unknown.
+        rate: frames per second over the last seconds.
+        cancel_requested: running, but asked to stop.
+        attempt: how many workers took it up.
+        failures: how many of them failed or died.
+        parts: how many parts are readable. They may become fewer when `attempt` grows.
+        error: why it failed, was cancelled or waits for another try, in plain words.
+    """
+
+    id: str
+    kind: str
+    queue: QueueName
+    state: JobState
+    title: str
+    group: str
+    done: float
+    total: float
+    note: str
+    rate: float
+    cancel_requested: bool
+    attempt: int
+    failures: int
+    worker: str
+    parts: int
+    created: float
+    started: float
+    ended: float
+    error: str
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is done, cancelled or failed."""
+        return self.state in ENDED
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until done at the present rate; None while unknown."""
+        return (self.total - self.done) / self.rate if self.rate > 0 and self.total > 0 else None
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """A live worker. `job` is empty while it waits; `rate` in frames per second; `started` since 1970."""
+
+    name: str
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    job: str
+    rate: float
+    started: float
+
+
+@dataclass(frozen=True)
+class QueueStats:
+    """Numbers for a monitor.
+
+    Attributes:
+        waiting: jobs per queue; `oldest`: seconds that the first of them has waited.
+        running: jobs that workers hold.
+        ended: how many jobs ended so far, by (kind, state).
+        workers: live workers.
+    """
+
+    waiting: dict[QueueName, int]
+    oldest: dict[QueueName, float]
+    running: int
+    ended: dict[tuple[str, JobState], int]
+    workers: int
+
+
+def dump_json(name: str, value: JSON, limit: int) -> str:
+    """Strict, compact JSON.
+
+    Raises:
+        InputError: not JSON (NaN included), or more than `limit` bytes.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise InputError(name, f"expected what JSON can hold: {error}") from error
+    if len(text) > limit:
+        raise InputError(name, f"expected at most {limit} bytes of JSON, got {len(text)}")
+    return text
+
+
+@dataclass
+class MemoryJob:
+    """The in-memory twin of a running job, for tests of job functions and for runs without a queue.
+
+    Attributes:
+        stop_after: `cancelled` says yes from this call on (0: at once); None: never.
+    """
+
+    payload: JSONDict
+    id: str = "job"
+    attempt: int = 1
+    stop_after: int | None = None
+    saved: bytes | None = None
+    parts: list[JSON] = field(default_factory=list)
+    reports: list[tuple[float, float, str]] = field(default_factory=list)
+    stop_reason: StopReason = ""
+    asked: int = 0
+
+    def progress(self, done: float, total: float, note: str = "") -> None:
+        self.reports.append((done, total, note))
+
+    def cancelled(self) -> bool:
+        if self.stop_after is not None and self.asked >= self.stop_after and not self.stop_reason:
+            self.stop_reason = "cancelled"
+        self.asked += 1
+        return bool(self.stop_reason)
+
+    def checkpoint(self, blob: bytes) -> None:
+        self.saved = blob
+
+    def last_checkpoint(self) -> bytes | None:
+        return self.saved
+
+    def partial(self, part: JSON) -> None:
+        self.parts.append(json.loads(dump_json("part", part, 1 << 30)))
+
+    def partials(self) -> list[JSON]:
+        return list(self.parts)

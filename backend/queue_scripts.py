@@ -1,0 +1,281 @@
+"""The queue's steps as Lua: Redis runs each as one, so that no two processes can be half-way in the same job.
+
+Every script gets the name space as its only key and takes the time from Redis, whose clock is the only one
+that all machines share. A job's writes name the attempt that they belong to; those of an attempt that is
+over change nothing. The keys, below the name space:
+
+- `job:ID` hash: all about one job; `parts:ID` list: its finished results; `chunk:ID:TOKEN:N`: its checkpoint
+- `waiting:QUEUE` sorted set: queued jobs by the time they are due; `running`: by the last sign of life
+- `key:KEY`: the job of that key; `group:GROUP` set: live jobs of the group
+- `recent`, `dead` sorted sets: all jobs, and failed ones, by time; `counts`, `pace` hashes: for monitors
+- `workers` sorted set by last sign of life, `worker:NAME` hash; `swept`: when the sweeper last looked
+"""
+
+from __future__ import annotations
+
+_COMMON = """
+local P = KEYS[1] .. ':'
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local WORDS = {cancelled = 'cancelled', superseded = 'replaced by a newer request'}
+local function at(kind, id) return P .. kind .. ':' .. id end
+local function get(id, field) return redis.call('HGET', at('job', id), field) or '' end
+local function set(id, ...) redis.call('HSET', at('job', id), ...) end
+local function held(id, attempt) return get(id, 'state') == 'running' and get(id, 'attempt') == attempt end
+
+local function chunks(id)
+  local keys = {}
+  local token, count = string.match(get(id, 'checkpoint'), '^(.*):(%d+)$')
+  for i = 0, tonumber(count or 0) - 1 do keys[#keys + 1] = at('chunk', id .. ':' .. token .. ':' .. i) end
+  return keys
+end
+
+local function finish(id, state, problem)
+  local ttl, queue, group, key = get(id, 'ttl'), get(id, 'queue'), get(id, 'group'), get(id, 'key')
+  set(id, 'state', state, 'ended', now, 'error', problem, 'rate', 0)
+  redis.call('ZREM', at('waiting', queue), id)
+  redis.call('ZREM', P .. 'running', id)
+  if group ~= '' then redis.call('SREM', at('group', group), id) end
+  redis.call('HINCRBY', P .. 'counts', get(id, 'kind') .. ':' .. state, 1)
+  for _, chunk in ipairs(chunks(id)) do
+    if state == 'done' then redis.call('DEL', chunk) else redis.call('EXPIRE', chunk, ttl) end
+  end
+  redis.call('EXPIRE', at('job', id), ttl)
+  redis.call('EXPIRE', at('parts', id), ttl)
+  if key ~= '' and redis.call('GET', at('key', key)) == id then redis.call('EXPIRE', at('key', key), ttl) end
+  if state == 'failed' then
+    redis.call('ZADD', P .. 'dead', now, id)
+    redis.call('ZREMRANGEBYRANK', P .. 'dead', 0, -1001)
+  end
+  if state == 'done' then
+    local took = now - tonumber(get(id, 'started'))
+    local mean = tonumber(redis.call('HGET', P .. 'pace', queue) or took)
+    redis.call('HSET', P .. 'pace', queue, mean * 0.8 + took * 0.2)
+  end
+end
+
+local function requeue(id, delay)
+  set(id, 'state', 'queued', 'ticket', '', 'due', now + delay, 'rate', 0)
+  redis.call('ZREM', P .. 'running', id)
+  redis.call('ZADD', at('waiting', get(id, 'queue')), now + delay, id)
+end
+
+local function fail(id, problem, first_delay)
+  local failures = redis.call('HINCRBY', at('job', id), 'failures', 1)
+  local cancel = get(id, 'cancel')
+  if cancel ~= '' then return finish(id, 'cancelled', WORDS[cancel]) end
+  if failures >= tonumber(get(id, 'max_attempts')) then
+    return finish(id, 'failed', problem .. ' (tried ' .. failures .. ' times)')
+  end
+  set(id, 'error', problem)
+  local delay = first_delay
+  if failures > 1 then delay = math.min(1000 * 4 ^ (failures - 1), 60000) end
+  requeue(id, delay)
+end
+
+local function cancel(id, why)
+  local state = get(id, 'state')
+  if state == 'queued' then finish(id, 'cancelled', WORDS[why]) end
+  if state == 'running' and get(id, 'cancel') == '' then set(id, 'cancel', why) end
+  return state
+end
+"""
+
+# id, kind, queue, payload, key, group, title, timeout, max_attempts, ttl, limit
+ENQUEUE = (
+    _COMMON
+    + """
+local id, kind, queue, payload, key, group, title = unpack(ARGV, 1, 7)
+local timeout, max_attempts, ttl, limit = unpack(ARGV, 8, 11)
+if redis.call('EXISTS', at('job', id)) == 1 then return {'new', id} end
+if key ~= '' then
+  local other = redis.call('GET', at('key', key))
+  if other then
+    local state = get(other, 'state')
+    local live = (state == 'queued' or state == 'running') and get(other, 'cancel') == ''
+    if live or state == 'done' then return {'old', other} end
+  end
+end
+local older, leaving = {}, 0
+if group ~= '' then older = redis.call('SMEMBERS', at('group', group)) end
+for _, other in ipairs(older) do
+  if get(other, 'state') == 'queued' and get(other, 'queue') == queue then leaving = leaving + 1 end
+end
+local waiting = redis.call('ZCARD', at('waiting', queue))
+if waiting - leaving >= tonumber(limit) then
+  local workers = redis.call('ZCOUNT', P .. 'workers', now - 5000, '+inf')
+  return {'full', waiting, redis.call('HGET', P .. 'pace', queue) or '5000', workers}
+end
+for _, other in ipairs(older) do cancel(other, 'superseded') end
+local ticket = id .. '-0'
+set(id, 'kind', kind, 'queue', queue, 'payload', payload, 'key', key, 'group', group, 'title', title,
+  'timeout', timeout, 'max_attempts', max_attempts, 'ttl', ttl, 'state', 'queued', 'attempt', 0,
+  'failures', 0, 'created', now, 'due', now, 'ticket', ticket, 'ticketed', now)
+redis.call('ZADD', at('waiting', queue), now, id)
+redis.call('ZADD', P .. 'recent', clock[1] * 1000000 + clock[2], id)  -- jobs of one ms stay in order
+redis.call('ZREMRANGEBYRANK', P .. 'recent', 0, -10001)
+if key ~= '' then redis.call('SET', at('key', key), id) end
+if group ~= '' then redis.call('SADD', at('group', group), id) end
+return {'new', id, unpack(older)}
+"""
+)
+
+# id, why
+CANCEL = _COMMON + "return cancel(ARGV[1], ARGV[2])"
+
+# id
+RETRY = (
+    _COMMON
+    + """
+local id = ARGV[1]
+local state, key, group = get(id, 'state'), get(id, 'key'), get(id, 'group')
+if state ~= 'failed' and state ~= 'cancelled' then return 0 end
+for _, chunk in ipairs(chunks(id)) do redis.call('PERSIST', chunk) end
+redis.call('PERSIST', at('job', id))
+redis.call('PERSIST', at('parts', id))
+redis.call('ZREM', P .. 'dead', id)
+if key ~= '' then redis.call('SET', at('key', key), id, 'NX') end
+if group ~= '' then redis.call('SADD', at('group', group), id) end
+set(id, 'failures', 0, 'cancel', '', 'error', '', 'ended', 0, 'result', '')
+requeue(id, 0)
+return 1
+"""
+)
+
+# id, worker, claim (a token of this call: asked twice, it is answered twice)
+CLAIM = (
+    _COMMON
+    + """
+local id, worker, claim = ARGV[1], ARGV[2], ARGV[3]
+local job, state = at('job', id), get(ARGV[1], 'state')
+if state == 'running' and get(id, 'claim') == claim then
+  return redis.call('HMGET', job, 'attempt', 'kind', 'queue', 'payload', 'timeout', 'checkpoint', 'kept')
+end
+if state ~= 'queued' or tonumber(get(id, 'due')) > now then return false end
+redis.call('HINCRBY', job, 'attempt', 1)
+set(id, 'state', 'running', 'worker', worker, 'claim', claim, 'ticket', '')
+redis.call('HSETNX', job, 'started', now)
+redis.call('HSETNX', job, 'kept', 0)
+redis.call('ZREM', at('waiting', get(id, 'queue')), id)
+redis.call('ZADD', P .. 'running', now, id)
+local kept = tonumber(get(id, 'kept'))
+if kept == 0 then redis.call('DEL', at('parts', id))
+else redis.call('LTRIM', at('parts', id), 0, kept - 1) end
+return redis.call('HMGET', job, 'attempt', 'kind', 'queue', 'payload', 'timeout', 'checkpoint', 'kept')
+"""
+)
+
+# id, attempt, done, total, note, rate, then the more urgent queues that this worker serves.
+# A job that can resume makes room for one that has waited a second, at most one job in five seconds.
+BEAT = (
+    _COMMON
+    + """
+local id = ARGV[1]
+if not held(id, ARGV[2]) then return 'lost' end
+set(id, 'done', ARGV[3], 'total', ARGV[4], 'note', ARGV[5], 'rate', ARGV[6])
+redis.call('ZADD', P .. 'running', now, id)
+if get(id, 'cancel') ~= '' then return get(id, 'cancel') end
+if get(id, 'checkpoint') ~= '' then
+  for i = 7, #ARGV do
+    local urgent = redis.call('ZCOUNT', at('waiting', ARGV[i]), '-inf', now - 1000)
+    if urgent > 0 and redis.call('SET', P .. 'yielded', id, 'NX', 'PX', 5000) then return 'yield' end
+  end
+end
+return ''
+"""
+)
+
+# id, attempt, index, part
+APPEND = (
+    _COMMON
+    + """
+local id, index = ARGV[1], tonumber(ARGV[3])
+if not held(id, ARGV[2]) then return 0 end
+local length = redis.call('LLEN', at('parts', id))
+if length == index then redis.call('RPUSH', at('parts', id), ARGV[4]) end
+return 1
+"""
+)
+
+# id, attempt, token, number of chunks
+CHECKPOINT = (
+    _COMMON
+    + """
+local id, name = ARGV[1], ARGV[3] .. ':' .. ARGV[4]
+if not held(id, ARGV[2]) then return 0 end
+if get(id, 'checkpoint') == name then return 1 end
+local old = chunks(id)
+set(id, 'checkpoint', name, 'kept', redis.call('LLEN', at('parts', id)))
+for _, chunk in ipairs(chunks(id)) do redis.call('PERSIST', chunk) end
+for _, chunk in ipairs(old) do redis.call('DEL', chunk) end
+return 1
+"""
+)
+
+# id, attempt, verb, text: done RESULT | cancelled RESULT | failed WORDS | retry WORDS | release
+SETTLE = (
+    _COMMON
+    + """
+local id, verb, text = ARGV[1], ARGV[3], ARGV[4]
+if not held(id, ARGV[2]) then return 0 end
+if verb == 'done' then set(id, 'result', text); finish(id, 'done', '')
+elseif verb == 'cancelled' then set(id, 'result', text); finish(id, 'cancelled', WORDS[get(id, 'cancel')])
+elseif verb == 'failed' then finish(id, 'failed', text)
+elseif verb == 'retry' then fail(id, text, 1000)
+elseif get(id, 'cancel') ~= '' then finish(id, 'cancelled', WORDS[get(id, 'cancel')])
+else requeue(id, 0) end
+return 1
+"""
+)
+
+# lease, watch, ticket grace, quiet time after another sweeper (all ms), then pairs of queue, tickets' key.
+# Answers with the tickets to issue: job, kind, queue, ticket, timeout, attempt.
+# Where nobody has looked for `watch` ms, Redis itself was away, or everybody was: signs of life are then old
+# for no fault of the workers, and each gets a fresh lease.
+SWEEP = (
+    _COMMON
+    + """
+local lease, watch = tonumber(ARGV[1]), tonumber(ARGV[2])
+local grace, quiet = tonumber(ARGV[3]), tonumber(ARGV[4])
+local since = now - tonumber(redis.call('GET', P .. 'swept') or 0)
+if since >= 0 and since < quiet then return {} end
+redis.call('SET', P .. 'swept', now)
+if since > watch then
+  for _, id in ipairs(redis.call('ZRANGE', P .. 'running', 0, -1)) do
+    redis.call('ZADD', P .. 'running', now, id)
+  end
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'running', '-inf', now - lease)) do
+  fail(id, 'the worker stopped without a word', 0)
+end
+redis.call('ZREMRANGEBYSCORE', P .. 'workers', '-inf', now - 60000)
+local tickets = {}
+for i = 5, #ARGV, 2 do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', at('waiting', ARGV[i]), '-inf', now)) do
+    local ticket = get(id, 'ticket')
+    local old = now - tonumber(get(id, 'ticketed')) > grace
+    if ticket == '' or (old and not redis.call('LPOS', ARGV[i + 1], ticket)) then
+      ticket = id .. '-' .. redis.call('HINCRBY', at('job', id), 'tickets', 1)
+      set(id, 'ticket', ticket, 'ticketed', now)
+      local row = {id, get(id, 'kind'), ARGV[i], ticket, get(id, 'timeout'), get(id, 'attempt')}
+      for _, value in ipairs(row) do tickets[#tickets + 1] = value end
+    end
+  end
+end
+return tickets
+"""
+)
+
+# name, host, pid, queues, job, rate: a worker's sign of life
+GREET = (
+    _COMMON
+    + """
+local worker = at('worker', ARGV[1])
+redis.call('ZADD', P .. 'workers', now, ARGV[1])
+redis.call('HSETNX', worker, 'started', now)
+redis.call('HSET', worker, 'host', ARGV[2], 'pid', ARGV[3], 'queues', ARGV[4])
+redis.call('HSET', worker, 'job', ARGV[5], 'rate', ARGV[6])
+redis.call('EXPIRE', worker, 60)
+return 1
+"""
+)
