@@ -24,7 +24,7 @@ from edgetam_model.training.clip_sources import (
     synthetic_sources,
     with_photos_held_out,
 )
-from edgetam_model.training.initial import new_model
+from edgetam_model.training.initial import new_model, resized
 from edgetam_model.training.journal import LossRow
 from edgetam_model.training.processes import Processes, Seat, check_shares, joined
 from edgetam_model.training.recipe import Recipe, read_recipe
@@ -198,6 +198,8 @@ class _Prepared:
 
 def _prepare(job: TrainJob, recipe: Recipe) -> _Prepared:
     model = _first_model(job, recipe)
+    if recipe.input_size and recipe.input_size != model.config.image_size:
+        model = resized(model, recipe.input_size)
     teacher = None if job.teacher is None else load_model(job.teacher, str(model.device))
     return _Prepared(job, recipe, model, teacher, _sources(job, recipe, model))
 

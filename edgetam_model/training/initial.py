@@ -1,6 +1,8 @@
-"""First weights of a model that is trained from nothing."""
+"""The model as training begins: with random weights, or with given ones at another input size."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 
@@ -20,3 +22,16 @@ def new_model(config: EdgeTAMConfig, seed: int) -> EdgeTAM:
             for name in EMBEDDINGS:
                 model.get_parameter(name).normal_(std=EMBEDDING_STD)
     return model
+
+
+def resized(model: EdgeTAM, image_size: int) -> EdgeTAM:
+    """The same weights in a model with another input size, in eval mode.
+
+    No weight depends on it: positions are computed anew.
+
+    Raises:
+        InputError: a size that the config's grids do not fit.
+    """
+    other = EdgeTAM(replace(model.config, image_size=image_size))
+    other.load_state_dict(model.state_dict())
+    return other.to(model.device).eval()
