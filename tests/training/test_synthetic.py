@@ -188,6 +188,19 @@ def test_motion_blur_smears_what_moves(bank: TextureBank) -> None:
     assert edges[1] < 0.93 * edges[0]
 
 
+def test_a_turning_objects_surface_slides_within_its_outline(bank: TextureBank) -> None:
+    still = plain(p_photograph=1.0)
+    turning = replace(still, p_turn=1.0, turn=(0.2, 0.2))
+    made = [SyntheticClips(options, bank).batch(seed=8, start=0, count=6) for options in (still, turning)]
+    assert torch.equal(made[0].masks, made[1].masks)
+    assert torch.equal(made[0].frames[:, 0], made[1].frames[:, 0]), "it begins where it would be"
+    change = (made[0].frames.int() - made[1].frames.int()).abs().amax(2)[:, 1:]
+    inside = made[0].masks.any(2)[:, 1:]
+    assert (change[inside] > 8).float().mean() > 0.3
+    edge = torch.nn.functional.max_pool2d(inside.float(), 5, stride=1, padding=2) > 0
+    assert int(change[~edge].max()) <= 1
+
+
 def test_growth_and_fading(bank: TextureBank) -> None:
     grown = plain(p_growth=1.0, growth=(4.0, 4.0), close_size=(0.3, 0.3), p_close=1.0, objects=1)
     area = SyntheticClips(grown, bank).batch(0, 0, 8).masks[:, :, 0].float().mean((2, 3))
@@ -252,6 +265,13 @@ def test_draws_depend_on_seed_and_index_alone(seed: int, indices: list[int]) -> 
         assert (alone.uniform(3, 2)[0] == first[row]).all()
         assert (alone.uniform(5)[0] == second[row]).all()
     assert ((first >= 0) & (first < 1)).all()
+
+
+def test_a_stream_beside_another_leaves_it_alone() -> None:
+    draws, untouched = (Draws(3, np.arange(4)) for _ in range(2))
+    other = draws.beside(17)
+    assert not np.array_equal(other.uniform(5), untouched.beside(18).uniform(5))
+    assert np.array_equal(draws.uniform(5), untouched.uniform(5))
 
 
 def test_draws_are_even_and_independent() -> None:

@@ -30,6 +30,7 @@ from edgetam_model.training.synthetic.shapes import PARTS
 from edgetam_model.training.synthetic.sprites import Sprites, paint_sprites
 from edgetam_model.training.textures import TextureBank
 
+_TURN = 0x7475726E  # the number of a stream
 _ON_CPU, _ON_DEVICE = 1, 64  # clips rendered at once: one fits a core's cache, 64 fill a GPU (1 GB at 128 px)
 
 
@@ -186,6 +187,7 @@ class SyntheticClips:
     def _draw_action(self, draws: Draws, times: Reals, cast: Cast, poses: Poses) -> Action:
         options = self.options
         count = cast.active.shape[1]
+        turn, turning = _draw_turning(draws, times, count, options)
         haste = draws.log_uniform(0.02, 0.12, count)
         body = cast.shapes.axes[:, :count, 0]
         limbs = draw_limbs(draws, times, body, haste)
@@ -207,6 +209,7 @@ class SyntheticClips:
             scale=self._real(values[..., -1]),
             opacity=self._real(draw_opacity(draws, times, count, options.objects, options)),
             bend=self._real(bend * bending),
+            turn=self._real(turn),
             ripple=self._real(ripple * bending[..., None, None]),
             joints=self._real(limbs.joints),
             radii=self._real(limbs.radii),
@@ -217,6 +220,7 @@ class SyntheticClips:
             active=cast.active,
             limbed=cast.limbed,
             supple=supple,
+            turning=turning,
         )
 
     def _real(self, array: Reals) -> Tensor:
@@ -228,6 +232,19 @@ def _blurred(
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Which clips have motion blur: from a stream of its own, since it decides how many moments there are."""
     return Draws(seed ^ 0x626C7572, indices).chance(options.p_motion_blur)
+
+
+def _draw_turning(
+    draws: Draws, times: Reals, count: int, options: SyntheticOptions
+) -> tuple[Reals, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
+    """How far surfaces have slid (B, S, count, 2) since the first moment, and which do; see Action."""
+    own = draws.beside(_TURN)
+    turning = own.chance(options.p_turn, count)
+    speed = own.log_uniform(*options.turn, count) * turning
+    angle = own.uniform(count, high=2 * math.pi)
+    way = np.stack((np.cos(angle), np.sin(angle)), -1) * speed[..., None]
+    since = (times - times[:, :1])[..., None, None]
+    return since * way[:, None], turning
 
 
 def _draw_bending(draws: Draws, times: Reals, count: int) -> tuple[Reals, Reals]:

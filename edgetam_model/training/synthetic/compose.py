@@ -26,11 +26,12 @@ class Action:
         scale: (B, S, L) the world's length of a thing's unit, the smaller one of its two.
         opacity: (B, S, L).
         bend: (B, S, L) height of a parabola along the thing.
+        turn: (B, S, L, 2) how far the surface has slid, in the thing's coordinates.
         ripple: (B, S, L, 2, 3) height, frequency and phase of a wave along y that moves x, and vice versa.
         joints, radii, colours, change: the limbs, see LimbPlan.
         shadow: (B,) darkness below things.
         order: (B, L) the things from front to back; on the host.
-        active, limbed, supple: (B, L) which things are there, have limbs, bend; on the host.
+        active, limbed, supple, turning: (B, L) which things are there, have limbs, bend, turn; on the host.
     """
 
     centre: Tensor
@@ -38,6 +39,7 @@ class Action:
     scale: Tensor
     opacity: Tensor
     bend: Tensor
+    turn: Tensor
     ripple: Tensor
     joints: Tensor
     radii: Tensor
@@ -48,6 +50,7 @@ class Action:
     active: Bools
     limbed: Bools
     supple: Bools
+    turning: Bools
 
     def at(self, times: slice) -> Action:
         """The same action at some of its times."""
@@ -58,6 +61,7 @@ class Action:
             scale=self.scale[:, times],
             opacity=self.opacity[:, times],
             bend=self.bend[:, times],
+            turn=self.turn[:, times],
             ripple=self.ripple[:, times],
             joints=self.joints[:, times],
         )
@@ -145,6 +149,7 @@ class _Actor:
         self._limbed = torch.from_numpy(action.limbed[rows, host]).to(thing.device)
         self._has_limbs = bool((action.limbed & action.active)[rows, host].any())
         self._bends = bool((action.supple & action.active)[rows, host].any())
+        self._turns = bool((action.turning & action.active)[rows, host].any())
         self._action = action
 
     def draw(self, sprites: Sprites, world_x: Tensor, world_y: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -155,12 +160,22 @@ class _Actor:
         pixels = sprites.pixels[self._clips, self._thing]
         seen = F.grid_sample(pixels, grid, align_corners=False).view(batch, 4, times, height, width)
         colours, body = seen[:, :3], seen[:, 3]
+        if self._turns:
+            colours = self._turned(pixels, grid).view_as(colours)
         unit = self._pick(self._action.scale)[..., None, None] * (size / 2)  # pixels per unit
         # A wide ramp of a shrunken thing may not end in the sprite: outside its rim nothing is.
         solid = ((body - 0.5) * (unit / sprites.slope).clamp(min=1) + 0.5).clamp_(0, 1)
         if self._has_limbs:
             colours, solid = self._add_limbs(colours, solid, unit, x, y)
         return colours, solid * self._active[:, None, None, None]
+
+    def _turned(self, pixels: Tensor, grid: Tensor) -> Tensor:
+        """(B, 3, S · H, W): the surface slid within the outline; past the sprite's rim it is mirrored."""
+        slid = self._pick(self._action.turn).div(REACH)[:, :, None, None]
+        batch, rows, width, _ = grid.shape
+        times = slid.shape[1]
+        moved = (grid.view(batch, times, rows // times, width, 2) - slid).view_as(grid)
+        return F.grid_sample(pixels[:, :3], moved, padding_mode="reflection", align_corners=False)
 
     def _pick(self, values: Tensor) -> Tensor:
         """(B, S, …) of (B, S, L, …): this thing's."""

@@ -27,9 +27,14 @@ class Draws:
     """
 
     def __init__(self, seed: int, indices: Ints) -> None:
+        self._seed, self._indices = seed, indices
         start = np.array([seed % 2**64], np.uint64)
         self._keys = _mixed(_mixed(start + _STEP) ^ (indices.astype(np.uint64) * _STEP))
         self._calls = 0
+
+    def beside(self, number: int) -> Draws:
+        """A stream of its own for the same clips: what it is asked for changes nothing in this one."""
+        return Draws(self._seed ^ number, self._indices)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Reals:
         """Evenly in [low, high)."""

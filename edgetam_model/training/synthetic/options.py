@@ -34,6 +34,9 @@ class SyntheticOptions:
         p_thin: of a part to be a thin rod.
         p_shading: of an object to be darker towards its edge and away from the light.
         p_elastic: of an object to bend and ripple.
+        p_turn: of an object's surface to slide within its outline, as a rolling ball's or a turning head's
+            does, so that new parts of it come to be seen.
+        turn: how far per frame, in half extents of the object.
 
         p_close: of a clip to be a crop around the main object, whose size is then `close_size`, else
             `far_size`: the longer side, as a fraction of the frame's.
@@ -79,6 +82,8 @@ class SyntheticOptions:
     p_thin: float = 0.2
     p_shading: float = 0.8
     p_elastic: float = 0.5
+    p_turn: float = 0.15
+    turn: Range = (0.01, 0.12)
 
     p_close: float = 0.8
     close_size: Range = (0.28, 0.75)
@@ -138,6 +143,7 @@ _RANGES = {
     "close_size": (0.02, 1.5),
     "far_size": (0.02, 1.5),
     "speed": (1e-5, 1),
+    "turn": (1e-4, 1),
     "growth": (1, 8),
     "fade": (0.05, 1),
     "hidden_frames": (1, MAX_FRAMES),
