@@ -41,7 +41,8 @@ PAGE_SIZE = 100
 MAX_PAGES = 1000
 MAX_ANSWER_BYTES = 256 * 2**20  # predictions of a task come with all their keyframes
 PROBLEM_LETTERS = 300
-WEBHOOK_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "START_TRAINING")
+# START_TRAINING is none of them: Label Studio 1.23.2 sends it to the backend itself and refuses it here.
+WEBHOOK_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
 LOCAL_ADDRESS_HINT = (
     "Label Studio refuses backends at local addresses. Start it with LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false "
     "and LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false, or give this server an address that is not local"

@@ -41,6 +41,7 @@ TRANSLATION = {
         *("label_config", "brush_rle", "bitmask_png", "predictions"),
         *("image_shapes", "image_prompts", "image_regions"),
         *("frame_map", "keyframe", "video_command", "video_prompts", "video_plan", "video_keyframes"),
+        "video_work",
     ),
 }
 PLATFORM_PACKAGES = {"flask", "rq", "redis", "label_studio_sdk", "label_studio_ml", "cvat_sdk", "nuclio_sdk"}
@@ -164,3 +165,12 @@ def test_files_and_functions_stay_small() -> None:
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     length = (node.end_lineno or node.lineno) - node.lineno
                     assert length <= 60, f"{path.name}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", sources("backend"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_web_and_queue_packages_stay_in_their_files(path: Path) -> None:
+    """Flask at the one HTTP edge; Redis and RQ where the queue is."""
+    own = str(path.relative_to(ROOT / "backend").with_suffix(""))
+    packages = {module.partition(".")[0] for module in imports(path)}
+    assert "flask" not in packages or own in ("app", "field/app")
+    assert not packages & {"redis", "rq"} or own.startswith(("queue", "worker", "embedded_redis"))

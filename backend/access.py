@@ -1,0 +1,74 @@
+"""Who may use this server: anybody, or those who know its password or its token."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import SecretStr
+
+from backend.settings import Settings
+from edgetam_model import EdgeTAMError
+
+
+class Unauthorized(EdgeTAMError):  # noqa: N818  a state of a request
+    """The request has no credentials, or wrong ones. Nothing says which part was wrong."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a request must know.
+
+    Attributes:
+        user, password: of HTTP basic authentication, as Label Studio sends them; both or neither.
+        token: of a bearer token. Where both ways are set, either is enough; where none is, all may enter.
+    """
+
+    user: str | None = None
+    password: SecretStr | None = None
+    token: SecretStr | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """What BASIC_AUTH_USER, BASIC_AUTH_PASS and EDGETAM_TOKEN say."""
+        return cls(settings.basic_auth_user, settings.basic_auth_pass, settings.token)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may enter."""
+        return self.user is None and self.token is None
+
+    @property
+    def challenge(self) -> str:
+        """The WWW-Authenticate header of a refusal; a browser asks for user and password where it can."""
+        return "Bearer" if self.user is None else 'Basic realm="EdgeTAM", charset="UTF-8"'
+
+    def check(self, authorization: str | None) -> None:
+        """Let a request in by its Authorization header; takes as long for a wrong secret as for a right one.
+
+        Raises:
+            Unauthorized: no credentials, or wrong ones.
+        """
+        if self.is_open:
+            return
+        scheme, _, given = (authorization or "").partition(" ")
+        known = {"basic": self._knows_password, "bearer": self._knows_token}.get(scheme.lower())
+        if known is None or not known(given.strip()):
+            raise Unauthorized("expected the user and password, or the token, that this server was given")
+
+    def _knows_password(self, given: str) -> bool:
+        if self.user is None or self.password is None:
+            return False
+        try:
+            pair = base64.b64decode(given, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        return hmac.compare_digest(pair, f"{self.user}:{self.password.get_secret_value()}".encode())
+
+    def _knows_token(self, given: str) -> bool:
+        if self.token is None:
+            return False
+        return hmac.compare_digest(given.encode("latin-1", "replace"), self.token.get_secret_value().encode())

@@ -1,0 +1,230 @@
+"""The HTTP edge: Label Studio's ML-backend protocol, and the one place where errors become status codes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from http import HTTPStatus
+from typing import TypeVar
+
+from flask import Flask, Request, Response, g, jsonify, request
+from pydantic import BaseModel
+from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
+
+from backend import events, metrics
+from backend.access import Unauthorized
+from backend.jobs import QueueFull, QueueUnavailable
+from backend.label_config import parse_label_config
+from backend.label_studio import LabelStudioError
+from backend.loading import ModelNotReady
+from backend.logs import fields
+from backend.protocol import PredictRequest, SetupRequest, WebhookRequest, read_body
+from backend.services import Page, Services
+from edgetam_model import EdgeTAMError, InputError
+
+MAX_BODY_BYTES = 32 << 20  # a task with 300 brush masks has some 10 MB; while JSON is read, all others wait
+WEB_THREADS = 64
+BUSY_THREADS = 48  # so many may compute or wait; the others keep /health and /setup below their second
+ALWAYS_OPEN = frozenset({"health"})  # no password: probes of containers have none
+ALWAYS_SERVED = frozenset({"health", "setup"})
+JSON_TYPE = "application/json"  # asked for: what a foreign web page can have a browser post is something else
+
+# The first class that an error is of decides. The text of these is for people; others tell only an id.
+STATUS: tuple[tuple[type[EdgeTAMError], HTTPStatus], ...] = (
+    (InputError, HTTPStatus.BAD_REQUEST),
+    (Unauthorized, HTTPStatus.UNAUTHORIZED),
+    (QueueFull, HTTPStatus.TOO_MANY_REQUESTS),
+    (QueueUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (ModelNotReady, HTTPStatus.SERVICE_UNAVAILABLE),
+    (LabelStudioError, HTTPStatus.BAD_GATEWAY),
+    (EdgeTAMError, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+RETRY_SECONDS = 5  # told where the error itself knows no better
+Body = TypeVar("Body", bound=BaseModel)
+log = logging.getLogger(__name__)
+
+
+def create_app(services: Services) -> Flask:
+    """The WSGI application. It starts nothing; every request may come on a thread of its own."""
+    app = Flask("edgetam", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's own provider, which this is
+    busy = threading.BoundedSemaphore(BUSY_THREADS)
+    app.before_request(lambda: _enter(services, busy))
+    app.after_request(lambda response: _leave(services, response))
+    app.teardown_request(lambda _error: _let_go(busy))
+    _add_protocol(app, services)
+    _add_monitoring(app, services)
+    _add_errors(app, services)
+    return app
+
+
+def _add_protocol(app: Flask, services: Services) -> None:
+    """What Label Studio calls."""
+
+    @app.post("/setup")
+    def setup() -> Response:
+        asked = _body(SetupRequest)
+        if asked.label_config:
+            parse_label_config(asked.label_config)
+        if asked.extra_params:
+            log.info(
+                "project %s: extra_params are not used: %s", asked.project, ", ".join(asked.extra_params)
+            )
+        services.projects.remember(asked)
+        return jsonify(model_version=services.model.version)
+
+    @app.post("/predict")
+    def predict() -> Response:
+        return jsonify(services.answers.predict(_body(PredictRequest)))
+
+    @app.post("/webhook")
+    def webhook() -> tuple[Response, int]:
+        job = events.record(_body(WebhookRequest), services.queue)
+        if job is None:
+            return jsonify(status="ignored"), HTTPStatus.OK
+        return jsonify(status="recorded", job_id=job), HTTPStatus.CREATED
+
+    @app.get("/versions")
+    def versions() -> Response:
+        return jsonify(versions=[services.model.version])
+
+
+def _add_monitoring(app: Flask, services: Services) -> None:
+    """What monitors and people call."""
+
+    @app.get("/health")
+    def health() -> Response:
+        return jsonify(_health(services))
+
+    @app.get("/")
+    def root() -> Response:
+        best = request.accept_mimetypes.best_match([JSON_TYPE, "text/html"])
+        page = services.pages.answer("GET", "/", b"") if services.pages and best == "text/html" else None
+        return jsonify(_health(services)) if page is None else _page(page)
+
+    @app.route("/api/<path:rest>", methods=["GET", "POST"])
+    def api(rest: str) -> Response:
+        asked = services.pages
+        page = asked.answer(request.method, f"/api/{rest}", request.get_data(cache=False)) if asked else None
+        if page is None:
+            raise NotFound
+        return _page(page)
+
+    @app.get("/metrics")
+    def numbers() -> Response:
+        families = services.image_families()
+        try:
+            families += services.queue_families()
+            up = True
+        except QueueUnavailable as error:
+            log.warning("metrics: %s", error)
+            up = False
+        families.append(metrics.Family.gauge("edgetam_queue_up", "1: Redis answers.", up))
+        return Response(metrics.render(families), content_type=metrics.CONTENT_TYPE)
+
+
+def _page(page: Page) -> Response:
+    return Response(page.body, page.status, content_type=page.content_type)
+
+
+def _health(services: Services) -> dict[str, object]:
+    """Alive, and how far the model is; asks nobody, so that it is told at once whatever goes on."""
+    model: dict[str, str] = {"state": services.model.state, "version": services.model.version}
+    if services.model.problem:
+        model["problem"] = services.model.problem
+    return {"status": "UP", "model_class": "EdgeTAM", "model": model}
+
+
+def _add_errors(app: Flask, services: Services) -> None:
+    """Errors as JSON: `{"error": {"field": …, "problem": …}}`."""
+
+    @app.errorhandler(EdgeTAMError)
+    def expected(error: EdgeTAMError) -> Response:
+        status = next(status for kind, status in STATUS if isinstance(error, kind))
+        log.log(_level(status), "%s: %s", _route(request), error)
+        if isinstance(error, InputError):
+            return _error(status, error.problem, error.field)
+        answer = _error(status, str(error))
+        if status == HTTPStatus.UNAUTHORIZED:
+            answer.headers["WWW-Authenticate"] = services.access.challenge
+        if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+            answer.headers["Retry-After"] = str(getattr(error, "retry_after", RETRY_SECONDS))
+        return answer
+
+    @app.errorhandler(HTTPException)
+    def protocol(error: HTTPException) -> Response:
+        problem = error.description or error.name
+        if isinstance(error, RequestEntityTooLarge):
+            problem = f"expected a body of at most {MAX_BODY_BYTES:,} bytes"
+        answer = _error(HTTPStatus(error.code or 500), problem)
+        answer.headers.extend(h for h in error.get_headers() if h[0].lower() not in _OURS)
+        return answer
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> Response:
+        mark = uuid.uuid4().hex[:12]
+        log.error("%s: unexpected error %s", _route(request), mark, exc_info=error)
+        problem = f"unexpected error {mark}: the log of the server tells more"
+        return _error(HTTPStatus.INTERNAL_SERVER_ERROR, problem)
+
+
+_OURS = frozenset({"content-type", "content-length"})
+
+
+def _error(status: HTTPStatus, problem: str, field: str | None = None) -> Response:
+    answer = jsonify(error={"field": field, "problem": problem})
+    answer.status_code = status
+    return answer
+
+
+def _level(status: HTTPStatus) -> int:
+    return logging.ERROR if status == HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
+
+
+def _body(kind: type[Body]) -> Body:
+    return read_body(kind, request.get_data(cache=False))
+
+
+def _enter(services: Services, busy: threading.BoundedSemaphore) -> None:
+    """Who may come in, and whether there is room."""
+    g.begun = time.monotonic()
+    if request.endpoint not in ALWAYS_OPEN:
+        services.access.check(request.headers.get("Authorization"))
+    if request.method == "POST" and request.mimetype != JSON_TYPE:
+        raise InputError("Content-Type", f"expected {JSON_TYPE}")
+    if request.endpoint in ALWAYS_SERVED:
+        return
+    if not busy.acquire(blocking=False):
+        raise QueueFull("web", BUSY_THREADS, RETRY_SECONDS)
+    g.holds = True
+
+
+def _let_go(busy: threading.BoundedSemaphore) -> None:
+    if g.pop("holds", False):
+        busy.release()
+
+
+def _leave(services: Services, response: Response) -> Response:
+    """Count the request, and tell of it in the log: neither its body nor its query."""
+    seconds = time.monotonic() - g.begun
+    route, status = _route(request), response.status_code
+    services.requests.add(route, status, seconds)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    quiet = request.endpoint in ALWAYS_OPEN or request.endpoint == "numbers"
+    log.log(
+        logging.DEBUG if quiet else logging.INFO,
+        "%s %d in %.0f ms",
+        f"{request.method} {route}",
+        status,
+        1000 * seconds,
+        extra=fields(method=request.method, route=route, status=status, seconds=round(seconds, 4)),
+    )
+    return response
+
+
+def _route(asked: Request) -> str:
+    """As registered; what nobody registered may hold anything."""
+    return asked.url_rule.rule if asked.url_rule else "unknown"

@@ -1,0 +1,111 @@
+"""`edgetam worker`: does the queued work of a server, on its machine or on another."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from backend.commands.options import HelpWithEnvironment, add_common_options, environment_of
+from backend.jobs import QUEUES, JobFunction, QueueName
+from edgetam_model import InputError
+
+if TYPE_CHECKING:
+    from backend.loading import BackgroundModel
+    from backend.settings import Settings
+
+PATIENCE = 10.0  # seconds that a worker waits for a Redis that is away, before the job is tried again later
+LOADING = 3.0  # seconds that the end waits for a model that is being loaded
+
+_DESCRIPTION = """\
+Do queued work: video tracks first, then batches, then trainings. Start as many
+as you like, on as many machines as you like, over one Redis; each does one job
+at a time. A job whose worker dies goes on at another within seconds."""
+
+_EPILOG = """\
+examples:
+  edgetam worker --redis redis://:PASSWORD@queue.example:6379/0
+  edgetam worker --queues interactive               people only, no batches
+A machine of its own needs the same LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY,
+EDGETAM_ALLOWED_HOSTS and EDGETAM_WEIGHTS as the server.
+SIGTERM and Ctrl-C stop it after the frame at hand; another goes on from there.
+Exit codes: 0 done, 1 failed, 2 bad input.
+
+{environment}"""
+
+
+def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb `worker` to the command line."""
+    parser = verbs.add_parser(
+        "worker",
+        help="do the queued work of a server (video tracks)",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=HelpWithEnvironment,
+    )
+    parser.set_defaults(run=run)
+    add_common_options(parser)
+    parser.add_argument(
+        "--queues",
+        default=",".join(QUEUES),
+        metavar="Q",
+        help="which to serve, by commas (%(default)s)",
+    )
+    parser.add_argument(
+        "--end-with-stdin",
+        action="store_true",
+        help="stop when standard input ends, as with a parent's death",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Work until told to stop."""
+    from backend.loading import BackgroundModel
+    from backend.logs import set_up_logging
+    from backend.services import queue_for
+    from backend.settings import Settings
+    from backend.worker import Worker
+
+    queues = parse_queues(args.queues)
+    settings = Settings.from_env(environment_of(args, os.environ))
+    set_up_logging(settings.log_level, as_json=args.log_json)
+    if args.end_with_stdin:
+        threading.Thread(target=_stop_at_end, args=(sys.stdin.fileno(),), daemon=True).start()
+    model = BackgroundModel.from_settings(settings)
+    model.start()  # the first track should not wait for it
+    with queue_for(settings, PATIENCE) as (queue, _):
+        Worker(queue, job_functions(settings, model), queues).work()
+    model.close(LOADING)
+    return 0
+
+
+def job_functions(settings: Settings, model: BackgroundModel) -> Mapping[str, JobFunction]:
+    """Everything that a worker can do, by the kinds of jobs."""
+    from backend import events, video_work
+    from backend.tracking import track_job
+
+    return {video_work.KIND: track_job(settings, model), events.KIND: events.keep_event}
+
+
+def parse_queues(text: str) -> list[QueueName]:
+    """`interactive,batch` as names.
+
+    Raises:
+        InputError: none, or one that does not exist.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    chosen = [name for name in QUEUES if name in words]
+    if not chosen or set(words) - set(chosen):
+        raise InputError("queues", f"expected some of {', '.join(QUEUES)}, got {text:.80}")
+    return chosen
+
+
+def _stop_at_end(descriptor: int) -> None:
+    """The server that started this worker holds the other end, and never writes."""
+    while os.read(descriptor, 1024):  # not by `sys.stdin`: its lock would be in the way of the exit
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,108 @@
+"""The server's one model, loaded in the background: the server answers from its first moment on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from typing import TYPE_CHECKING, Literal, Self
+
+from backend.settings import Settings
+from edgetam_model import EdgeTAMError
+
+if TYPE_CHECKING:
+    from edgetam_model import EdgeTAM
+
+ModelState = Literal["loading", "ready", "failed"]
+UNKNOWN_VERSION = "edgetam"  # told while the model loads; the next answer of /setup corrects it
+MARK_LETTERS = 8  # of a fingerprint, so that two sets of weights of one name are two versions
+
+
+class ModelNotReady(EdgeTAMError):  # noqa: N818  a state of the service, as QueueFull
+    """The model is still being loaded, or cannot be loaded; the text says which."""
+
+
+class BackgroundModel:
+    """A model that is loaded once, in a thread of its own; may be shared between threads.
+
+    Args:
+        load: makes the model, in eval mode.
+    """
+
+    def __init__(self, load: Callable[[], EdgeTAM]) -> None:
+        self._load = load
+        self._made: Future[EdgeTAM] = Future()
+        self._started = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The model of EDGETAM_WEIGHTS on EDGETAM_DEVICE, its trunk fused for speed."""
+
+        def load() -> EdgeTAM:
+            from edgetam_model import load_model  # torch takes a second to import: not before it is needed
+
+            return load_model(settings.weights, settings.device).fuse()
+
+        return cls(load)
+
+    def start(self) -> None:
+        """Begin to load, unless that has begun. The thread never keeps the process alive."""
+        if self._started.acquire(blocking=False):
+            self._thread.start()
+
+    def close(self, seconds: float) -> None:
+        """Wait for the end of loading, so long at most: a process that ends inside torch crashes."""
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def get(self, seconds: float) -> EdgeTAM:
+        """The model, waited for as long as that.
+
+        Raises:
+            ModelNotReady: it still loads then, or it cannot be loaded.
+        """
+        self.start()
+        try:
+            return self._made.result(seconds)
+        except NotYet as error:
+            raise ModelNotReady("the model is still being loaded; try again in a moment") from error
+
+    @property
+    def state(self) -> ModelState:
+        """How far it is; never waits."""
+        if not self._made.done():
+            return "loading"
+        return "failed" if self._made.exception() else "ready"
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be loaded; empty unless the state is "failed"."""
+        return str(self._made.exception() or "") if self._made.done() else ""
+
+    @property
+    def version(self) -> str:
+        """What predictions are marked with: the name of the weights and a part of their fingerprint."""
+        return version_of(self._made.result()) if self.state == "ready" else UNKNOWN_VERSION
+
+    @property
+    def description(self) -> str:
+        """One line for people: which weights these are, or how far they are."""
+        if self.state == "ready":
+            return str(self._made.result().weights_info)
+        return self.problem or "the model is being loaded"
+
+    def _run(self) -> None:
+        try:
+            self._made.set_result(self._load())
+        except (EdgeTAMError, ImportError, OSError, RuntimeError, MemoryError) as error:
+            problem = ModelNotReady(f"the model cannot be loaded: {error}")
+            problem.__cause__ = error
+            self._made.set_exception(problem)
+
+
+def version_of(model: EdgeTAM) -> str:
+    """The `model_version` of predictions: equal for equal weights, on every machine."""
+    name = getattr(model.weights_info, "name", "custom")
+    return f"edgetam-{name}-{model.fingerprint()[:MARK_LETTERS]}"

@@ -1,0 +1,148 @@
+"""Numbers for a monitor, in Prometheus's text format (version 0.0.4)."""
+
+from __future__ import annotations
+
+import bisect
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from backend.jobs import QueueStats, WorkerStatus
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Labels = Mapping[str, str]
+# Seconds. A click on a known image takes some 0.05; /setup has 3 in Label Studio, all others 100.
+BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric with all its samples.
+
+    Attributes:
+        samples: (suffix of the name, labels, value), in the order in which they are written.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    samples: Sequence[tuple[str, Labels, float]]
+
+    @classmethod
+    def gauge(cls, name: str, help_text: str, value: float) -> Family:
+        """One number that goes up and down."""
+        return cls(name, "gauge", help_text, [("", {}, value)])
+
+
+@dataclass
+class _Times:
+    """Requests of one route by how long they took."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    total: float = 0.0
+
+    def samples(self, labels: Labels) -> Iterable[tuple[str, Labels, float]]:
+        so_far = 0
+        for edge, count in zip((*BUCKETS, float("inf")), self.counts, strict=True):
+            so_far += count
+            yield "_bucket", {**labels, "le": _number(edge)}, so_far
+        yield "_sum", labels, self.total
+        yield "_count", labels, so_far
+
+
+class Requests:
+    """Counts the requests of this server; may be shared between threads."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._counts: dict[tuple[str, int], int] = {}
+        self._times: dict[str, _Times] = {}
+
+    def add(self, route: str, status: int, seconds: float) -> None:
+        """Count one request.
+
+        Args:
+            route: as registered, never as asked: a scanner must not make a metric of every path it tries.
+            status: what it was answered.
+            seconds: how long that took.
+        """
+        with self._guard:
+            self._counts[route, status] = self._counts.get((route, status), 0) + 1
+            times = self._times.setdefault(route, _Times())
+            times.counts[bisect.bisect_left(BUCKETS, seconds)] += 1
+            times.total += seconds
+
+    def families(self) -> list[Family]:
+        """Requests by route and status, and their times by route."""
+        with self._guard:
+            counts = [
+                ("", {"route": route, "status": str(status)}, float(count))
+                for (route, status), count in sorted(self._counts.items())
+            ]
+            times = [
+                sample
+                for route, known in sorted(self._times.items())
+                for sample in known.samples({"route": route})
+            ]
+        return [
+            Family("edgetam_requests_total", "counter", "Requests answered.", counts),
+            Family("edgetam_request_seconds", "histogram", "Seconds until an answer.", times),
+        ]
+
+
+def queue_families(stats: QueueStats, workers: Sequence[WorkerStatus]) -> list[Family]:
+    """The queue's numbers."""
+    waiting = [("", {"queue": name}, float(count)) for name, count in stats.waiting.items()]
+    oldest = [("", {"queue": name}, seconds) for name, seconds in stats.oldest.items()]
+    ended = [
+        ("", {"kind": kind, "state": state}, float(count))
+        for (kind, state), count in sorted(stats.ended.items())
+    ]
+    rates = [("", {"worker": worker.name}, worker.rate) for worker in workers]
+    return [
+        Family("edgetam_queue_waiting", "gauge", "Jobs that wait.", waiting),
+        Family("edgetam_queue_oldest_seconds", "gauge", "Seconds that the first job has waited.", oldest),
+        Family.gauge("edgetam_jobs_running", "Jobs that workers hold.", stats.running),
+        Family("edgetam_jobs_ended_total", "counter", "Jobs that ended, by how.", ended),
+        Family.gauge("edgetam_workers", "Live workers.", stats.workers),
+        Family("edgetam_worker_frames_per_second", "gauge", "What a worker does at present.", rates),
+    ]
+
+
+def process_families() -> list[Family]:
+    """Memory of this process; nothing where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return []
+    size = float(pages * os.sysconf("SC_PAGE_SIZE"))
+    return [Family.gauge("process_resident_memory_bytes", "Memory that the server occupies.", size)]
+
+
+def render(families: Iterable[Family]) -> str:
+    """The text of a /metrics answer; families without samples are left out."""
+    lines: list[str] = []
+    for family in families:
+        if not family.samples:
+            continue
+        lines.append(f"# HELP {family.name} {family.help}")
+        lines.append(f"# TYPE {family.name} {family.kind}")
+        for suffix, labels, value in family.samples:
+            lines.append(f"{family.name}{suffix}{_labels(labels)} {_number(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _labels(labels: Labels) -> str:
+    inner = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    return f"{{{inner}}}" if inner else ""
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return "+Inf" if value == float("inf") else f"{value:.15g}"

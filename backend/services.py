@@ -1,0 +1,154 @@
+"""What the server is made of, put together in one place; nothing starts here but the model's loading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from backend.access import Access
+from backend.answers import Answers
+from backend.embedded_redis import redis_for
+from backend.events import EventQueue
+from backend.images import ImageService
+from backend.jobs import QueueStats, WorkerStatus
+from backend.label_studio import LabelStudio
+from backend.loading import BackgroundModel
+from backend.logs import Problems
+from backend.media import MediaIntake
+from backend.metrics import Family, Requests, process_families, queue_families
+from backend.protocol import Projects
+from backend.queue import JobQueue, QueueLimits
+from backend.queue_store import connect
+from backend.settings import Settings
+from backend.video_requests import VideoRequests
+
+
+class ServerQueue(EventQueue, Protocol):
+    """What the server itself needs of `JobQueue`."""
+
+    def stats(self) -> QueueStats: ...
+
+    def workers(self) -> list[WorkerStatus]: ...
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a browser or a script gets."""
+
+    body: bytes
+    content_type: str = "text/html; charset=utf-8"
+    status: int = 200
+
+
+class Pages(Protocol):
+    """The status page and its JSON."""
+
+    def answer(self, method: str, path: str, body: bytes) -> Page | None:
+        """What is at `/` or below `/api/`; None: nothing.
+
+        Raises:
+            EdgeTAMError: as everywhere; the server makes an answer of it.
+        """
+
+
+@dataclass(frozen=True)
+class Services:
+    """All that the routes use.
+
+    Attributes:
+        settings: as read.
+        access: who may come in.
+        model: of the image service.
+        images, answers: what /predict is answered by.
+        queue: of jobs.
+        projects: what they said of themselves.
+        problems: the last ones, for the status page.
+        requests: counts of them.
+        pages: the status page; None: there is none.
+    """
+
+    settings: Settings
+    access: Access
+    model: BackgroundModel
+    images: ImageService
+    answers: Answers
+    queue: ServerQueue
+    projects: Projects
+    problems: Problems = field(default_factory=Problems)
+    requests: Requests = field(default_factory=Requests)
+    pages: Pages | None = None
+
+    def image_families(self) -> list[Family]:
+        """Numbers of this process, for /metrics."""
+        cache = self.images.cache
+        encoded = [("", {"known": "yes"}, float(cache.hits)), ("", {"known": "no"}, float(cache.misses))]
+        return [
+            *self.requests.families(),
+            Family.gauge("edgetam_model_ready", "1: the model is loaded.", self.model.state == "ready"),
+            Family.gauge("edgetam_images_inside", "Image requests that run or wait.", self.images.inside),
+            Family("edgetam_images_total", "counter", "Images by whether they were encoded.", encoded),
+            Family.gauge("edgetam_image_cache_bytes", "Memory of encoded images.", cache.used_bytes),
+            *process_families(),
+        ]
+
+    def queue_families(self) -> list[Family]:
+        """Numbers of the queue, for /metrics.
+
+        Raises:
+            QueueUnavailable: it cannot be asked.
+        """
+        return queue_families(self.queue.stats(), self.queue.workers())
+
+
+def services_for(settings: Settings, queue: JobQueue, problems: Problems | None = None) -> Services:
+    """The services that the settings ask for, over a queue; the model begins to load."""
+    from backend.status_page import StatusPages  # it needs `Page` from here
+
+    intake = MediaIntake(settings, LabelStudio.from_settings(settings))
+    model = BackgroundModel.from_settings(settings)
+    images = ImageService(settings, intake, model)
+    projects = Projects()
+    problems = problems or Problems()
+    model.start()
+    return Services(
+        settings=settings,
+        access=Access.from_settings(settings),
+        model=model,
+        images=images,
+        answers=Answers(images, VideoRequests(settings, queue), projects),
+        queue=queue,
+        projects=projects,
+        problems=problems,
+        pages=StatusPages.from_settings(settings, queue, model, problems),
+    )
+
+
+@contextmanager
+def queue_for(settings: Settings, patience: float) -> Iterator[tuple[JobQueue, str]]:
+    """The job queue, and the address of its Redis: the one of REDIS_URL, else a private one.
+
+    Args:
+        settings: where it is, and how many jobs may wait.
+        patience: about how many seconds a command waits for a Redis that is away.
+
+    Raises:
+        InputError: an address or a folder that cannot be used.
+        QueueUnavailable: no Redis program is installed, or it does not start.
+    """
+    url = settings.redis_url.get_secret_value() if settings.redis_url else ""
+    limit = settings.queue_limit
+    limits = QueueLimits(interactive=limit, batch=10 * limit, fit=limit)
+    with redis_for(url, redis_folder(settings)) as address:
+        redis = connect(address, patience)
+        try:
+            yield JobQueue(redis, limits), address
+        finally:
+            redis.close()
+
+
+def redis_folder(settings: Settings) -> Path:
+    """Where the private Redis keeps its files: below MODEL_DIR, else below the cache."""
+    return (settings.model_dir or settings.cache).expanduser() / "redis"

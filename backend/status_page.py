@@ -1,0 +1,181 @@
+"""The status page and its JSON: what goes on, and the two buttons, cancel and retry.
+
+Paths: `/` the page; `/api/jobs` everything at once; `/api/jobs/ID`, `/api/jobs/ID/thumbnail`, `/api/workers`,
+`/api/failures`; POST to `/api/jobs/ID/cancel` and `/api/jobs/ID/retry`. The server lets a POST in with the
+content type application/json only: a foreign web page cannot have a browser send that without being asked
+first, and the answer to that is no.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from backend.jobs import JobStatus
+from backend.loading import BackgroundModel
+from backend.logs import Problems
+from backend.overview import JobReader, ModelView, failures, job_view, overview
+from backend.services import Page
+from backend.settings import Settings
+
+TEMPLATE = Path(__file__).parent / "templates" / "status.html"
+POLICY_MARK = "{content-security-policy}"
+JOB = re.compile(r"/api/jobs/([A-Za-z0-9_-]{1,64})(?:/(cancel|retry|thumbnail))?")
+JSON_TYPE = "application/json"
+IMAGE_STARTS = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
+
+Thumbnail = Callable[[str], bytes | None]
+"""A job's id → PNG or JPEG of its last frame with the masks over it; None: there is none (yet)."""
+
+
+class JobDesk(JobReader, Protocol):
+    """What is needed of `JobQueue`."""
+
+    def status(self, job_id: str) -> JobStatus | None: ...
+
+    def cancel(self, job_id: str) -> bool: ...
+
+    def retry(self, job_id: str) -> bool: ...
+
+
+class StatusPages:
+    """Answers what a browser or a script asks; may be shared between threads.
+
+    Args:
+        queue: a `JobQueue`.
+        model: of this server.
+        problems: of this server.
+        device: what the model was asked to run on.
+        thumbnail: makes pictures of jobs; None: there are none.
+    """
+
+    def __init__(
+        self,
+        queue: JobDesk,
+        model: BackgroundModel,
+        problems: Problems,
+        device: str = "auto",
+        thumbnail: Thumbnail | None = None,
+    ) -> None:
+        self._queue = queue
+        self._model = model
+        self._problems = problems
+        self._device = device
+        self._thumbnail = thumbnail
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, queue: JobDesk, model: BackgroundModel, problems: Problems
+    ) -> StatusPages:
+        """The pages of a server with these settings."""
+        return cls(queue, model, problems, settings.device)
+
+    def answer(self, method: str, path: str, body: bytes) -> Page | None:  # noqa: ARG002  part of the protocol
+        """What is at `/` or below `/api/`; None: nothing.
+
+        Raises:
+            QueueUnavailable: the queue cannot be asked.
+        """
+        if path == "/":
+            return _only("GET", method) or Page(status_html().encode())
+        reports = {
+            "/api/jobs": self._everything,
+            "/api/workers": self._workers,
+            "/api/failures": self._failures,
+        }
+        report = reports.get(path)
+        if report is not None:
+            return _only("GET", method) or _json(report())
+        match = JOB.fullmatch(path)
+        if match is None:
+            return None
+        job, what = match[1], match[2]
+        if what in ("cancel", "retry"):
+            return _only("POST", method) or self._act(job, what)
+        return _only("GET", method) or (self._picture(job) if what else self._job(job))
+
+    def _everything(self) -> dict[str, Any]:
+        return overview(self._queue, self._model_view(), self._problems.recent()).to_json()
+
+    def _workers(self) -> dict[str, Any]:
+        return {"workers": [asdict(worker) for worker in self._queue.workers()]}
+
+    def _failures(self) -> dict[str, Any]:
+        found = failures(self._queue.dead(), self._problems.recent())
+        return {"failures": [asdict(failure) for failure in found]}
+
+    def _job(self, job_id: str) -> Page:
+        status = self._queue.status(job_id)
+        return _unknown() if status is None else _json({"job": asdict(job_view(status))})
+
+    def _act(self, job_id: str, what: str) -> Page:
+        """Cancel or retry. A second click does no harm: it is told that there is nothing to do."""
+        done = self._queue.cancel(job_id) if what == "cancel" else self._queue.retry(job_id)
+        status = self._queue.status(job_id)
+        if status is None:
+            return _unknown()
+        if not done:
+            return _problem(409, f"the job is {status.state}: there is nothing to {what}")
+        return _json({"job": asdict(job_view(status))})
+
+    def _picture(self, job_id: str) -> Page:
+        picture = self._thumbnail(job_id) if self._thumbnail else None
+        kinds = (kind for start, kind in IMAGE_STARTS if picture and picture.startswith(start))
+        kind = next(kinds, None)
+        if picture is None or kind is None:
+            return _problem(404, "there is no picture of this job")
+        return Page(picture, kind)
+
+    def _model_view(self) -> ModelView:
+        model = self._model
+        return ModelView(model.version, model.state, model.description, self._device)
+
+
+@functools.cache
+def status_html() -> str:
+    """The page, whole: nothing comes from elsewhere, and all facts come from `/api/jobs`.
+
+    Its content security policy names its one script and its one style by their hashes, so that nothing that
+    a title or an error holds could ever run.
+    """
+    text = TEMPLATE.read_text(encoding="utf-8")
+    return text.replace(POLICY_MARK, policy_of(text))
+
+
+def policy_of(html: str) -> str:
+    """The content security policy for a page's own inline scripts and styles."""
+    found = [f"default-src 'none'; script-src {_hashes(html, 'script')}; style-src {_hashes(html, 'style')}"]
+    return "; ".join(
+        [*found, "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'"]
+    )
+
+
+def _hashes(html: str, tag: str) -> str:
+    bodies: list[str] = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+    digests = (base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies)
+    return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+
+
+def _only(expected: str, method: str) -> Page | None:
+    """The refusal of another method; None: it is the right one."""
+    return None if method == expected else _problem(405, f"expected {expected}")
+
+
+def _json(document: object) -> Page:
+    return Page(json.dumps(document, allow_nan=False).encode(), JSON_TYPE)
+
+
+def _problem(status: int, problem: str) -> Page:
+    body = json.dumps({"error": {"field": None, "problem": problem}}).encode()
+    return Page(body, JSON_TYPE, status)
+
+
+def _unknown() -> Page:
+    return _problem(404, "there is no such job (any more)")
