@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-long clean
+.PHONY: demo test check test-long test-platforms weights clean
 
 # PyTorch first and by its exact version, so that nothing that depends on it chooses another build.
 $(VENV)/ready: pyproject.toml
@@ -30,6 +30,18 @@ test: check
 # Long clips; about ten minutes on two cores. Results stand in docs/log.md.
 test-long: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow -s
+
+# The weights that ship, anew: about two and a half hours on two cores. See docs/model_card.md.
+TEXTURES ?= textures
+weights: $(VENV)/ready
+	$(BIN)/edgetam train --recipe nano --config nano --textures $(TEXTURES) --out weights/nano
+	$(BIN)/edgetam train --recipe nano-long --init weights/nano/weights.safetensors \
+		--textures $(TEXTURES) --out weights/nano-long
+
+# The real Label Studio and Chromium, installed below .platforms (about 1 GB) on the first call; logs and
+# screenshots lie in .platforms/logs.
+test-platforms: $(VENV)/ready
+	$(BIN)/python -m pytest -m platforms tests/platforms
 
 clean:
 	rm -rf $(VENV) demo-out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
