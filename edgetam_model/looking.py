@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import log2
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,14 @@ from edgetam_model.windows import Window, object_box, window_around, window_at
 
 See = Callable[[Window | None], View]
 
-FIRST_LOOKS = (1 / 2, 1 / 4)  # sides of the windows around clicks alone, in shorter sides of the frame
+FIRST_LOOKS = (
+    0.7,
+    0.5,
+    0.35,
+    0.25,
+)  # windows around clicks alone: their sides, in shorter sides of the frame
 TINY = 0.001  # share of its window below which a mask is a speck: 16 of 128 × 128 pixels
+DISTRUST = 0.15  # taken off the predicted IoU each time the window is halved
 NO_OBJECT = 1.0  # taken off the predicted IoU of a mask that is a speck or that its window cuts off
 
 
@@ -40,8 +47,10 @@ def look(
     """Decode a prompt in the window in which its object is seen best.
 
     A box, a mask or an earlier result says which one that is. Clicks alone do not: they are answered in
-    windows of several sizes, and the best answer's mask says where to look closer. Every answer to a box or
-    to clicks is looked at a second time, with itself as a prompt.
+    windows of several sizes, of which the best one is kept.
+
+    A second look with the first answer as a prompt was tried and left out: on whole photographs it took the
+    IoU from a box from .73 to .71, and from a click, in a window around that answer, from .47 to .42.
 
     Args:
         engine: of the frames' size.
@@ -50,30 +59,17 @@ def look(
         recall, multimask: see `Engine.decode_prompt`.
     """
 
-    def answer(window: Window | None, prompt: Prompt) -> Answer:
+    def answer(window: Window | None) -> Answer:
         view = see(window)
         return Answer(view, engine.decode_prompt(view, prompt, recall=recall, multimask=multimask))
 
     if not engine.windowed:
-        return answer(None, prompt)
-    scale = engine.model.config.window_scale
-    window = shown_window(prompt, engine.size, scale)
+        return answer(None)
+    window = shown_window(prompt, engine.size, engine.model.config.window_scale)
     if window is not None:
-        first = answer(window, prompt)
-        if prompt.mask is not None or prompt.logits is not None:
-            return first
-        return answer(window, refining(prompt, first))
-    first = max((answer(window, prompt) for window in first_windows(prompt, engine.size)), key=merit)
-    closer = found_window(first, engine.size, scale)
-    if closer is None:
-        return first
-    return answer(closer.including(prompt.points, engine.size), refining(prompt, first))
-
-
-def refining(prompt: Prompt, answer: Answer) -> Prompt:
-    """The prompt with its first answer beside it: a second look is closer to the object's outline."""
-    logits = answer.decoded.logits[0].float().cpu().numpy()
-    return replace(prompt, logits=logits, window=answer.view.window)
+        return answer(window)
+    windows = first_windows(prompt, engine.size)
+    return max((answer(window) for window in windows), key=lambda found: merit(found, engine.size))
 
 
 def shown_window(prompt: Prompt, size: tuple[int, int], scale: float) -> Window | None:
@@ -97,20 +93,16 @@ def first_windows(prompt: Prompt, size: tuple[int, int]) -> list[Window]:
     return [Window.whole(size), *(window for window in closer if window.contains(prompt.points))]
 
 
-def merit(answer: Answer) -> float:
-    """How much an answer is worth: its predicted IoU, if it looks like an object at all."""
+def merit(answer: Answer, size: tuple[int, int]) -> float:
+    """How much an answer is worth: its predicted IoU, if it looks like an object at all.
+
+    A small window shows less of what is around, and its answers are trusted less.
+    """
     iou, mask = float(answer.decoded.iou[0]), _mask(answer)
-    return iou - NO_OBJECT if mask.mean() < TINY or _cut_off(mask) else iou
-
-
-def found_window(answer: Answer, size: tuple[int, int], scale: float) -> Window | None:
-    """The window around an answer's mask; None where it is empty."""
-    box = object_box(_mask(answer))
-    if box is None:
-        return None
+    if mask.mean() < TINY or _cut_off(mask):
+        iou -= NO_OBJECT
     shown = answer.view.window or Window.whole(size)
-    corners = shown.from_window(box.reshape(2, 2), answer.decoded.logits.shape[-1])
-    return window_around(corners, size, scale)
+    return iou - DISTRUST * log2(min(size) / min(shown.size))
 
 
 def _cut_off(mask: NDArray[np.bool_]) -> bool:
