@@ -31,7 +31,7 @@ test: check
 test-long: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow -s
 
-# The weights that ship, anew: about two and a half hours on two cores. See docs/model_card.md.
+# The weights that ship, anew: about two hours. See docs/model_card.md.
 TEXTURES ?= textures
 weights: $(VENV)/ready
 	$(BIN)/edgetam train --recipe nano --config nano --textures $(TEXTURES) --out weights/nano

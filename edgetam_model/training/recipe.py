@@ -165,6 +165,7 @@ class Recipe:
         deterministic: refuse operations that may give other bits from run to run.
         checkpoint_every: updates between two checkpoints; 0: only at the end of a stage.
         input_size: side of the model's input in pixels, 0: as it is. Small first, larger later saves time.
+        output_size: side of the input that the weights are written for, 0: as trained.
         size: side of the clips in pixels, 0: the model's own input size.
         loss, image, video, validation: see there.
         synthetic: what made-up clips look like; size and frames come from the model and the stages.
@@ -179,6 +180,7 @@ class Recipe:
     deterministic: bool = False
     checkpoint_every: int = 500
     input_size: int = 0
+    output_size: int = 0
     size: int = 0
     loss: LossWeights = field(default_factory=LossWeights)
     image: Stage = field(default_factory=Stage)
@@ -188,7 +190,7 @@ class Recipe:
     windows: WindowOptions = field(default_factory=WindowOptions)
 
     def __post_init__(self) -> None:
-        _at_least(self, {"seed": 0, "checkpoint_every": 0, "input_size": 0, "size": 0})
+        _at_least(self, {"seed": 0, "checkpoint_every": 0, "input_size": 0, "output_size": 0, "size": 0})
         if self.precision not in PRECISIONS:
             raise InputError("precision", f"expected {' or '.join(PRECISIONS)}, got {self.precision!r}")
         if self.image.frames != 1:

@@ -19,6 +19,7 @@ from edgetam_model.model import EdgeTAM
 from edgetam_model.training.distill import Adapters, align, teach
 from edgetam_model.training.feed import ClipSource, choose_objects, to_rows
 from edgetam_model.training.feeder import Feeder
+from edgetam_model.training.initial import resized
 from edgetam_model.training.journal import CURVES, LOSSES, SCORES, Journal, LossRow, ScoreRow
 from edgetam_model.training.losses import step_losses
 from edgetam_model.training.optimise import average, forcing_at, make_optimizer, rate_at, update
@@ -181,10 +182,13 @@ class Trainer:
     def _finish(self) -> Outcome:
         if not self.processes.leads:
             return Outcome(self.step, True, None)
+        written = self.averaged
+        if self.recipe.output_size:
+            written = resized(written, self.recipe.output_size)
         fingerprint = save_weights(
             self.folder / WEIGHTS,
-            self.averaged,
-            self.model.config,
+            written,
+            written.config,
             licence=self.sources.licence,
             source=self.sources.origin,
         )
