@@ -321,9 +321,8 @@ def test_auto_takes_the_published_ones_or_says_why_not(
     published.statuses = [404]
     info = weights.load_model("auto").weights_info
     assert isinstance(info, weights.WeightsInfo)
-    assert (info.name, info.trained) == ("untrained", False)
+    assert (info.name, info.trained) == ("default", True)
     assert "HTTP 404" in str(info)
-    assert "UNTRAINED" in str(info)
     info = weights.load_model("auto").weights_info
     assert isinstance(info, weights.WeightsInfo)
     assert (info.name, info.trained, info.note) == ("edgetam", True, "")
@@ -337,7 +336,7 @@ def test_a_cache_that_cannot_be_written_is_told_and_auto_goes_on(
         weights.fetch()
     info = weights.load_model("auto").weights_info
     assert isinstance(info, weights.WeightsInfo)
-    assert not info.trained
+    assert (info.name, info.trained) == ("default", True)
     assert "cannot be written" in info.note
 
 

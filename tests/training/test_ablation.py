@@ -187,7 +187,7 @@ def test_compute_that_was_lost_is_not_counted(tmp_path: Path) -> None:
     assert read_compute(tmp_path) == [(1, 10), (2, 20), (3, 30)], "the last line is not whole"
     compute = Compute(tmp_path, 2)
     assert 20 <= compute.seconds < 25
-    compute.add(LossRow(3, "video", *[0.0] * 11))
+    compute.add(LossRow(3, "video", *[0.0] * 10))
     assert [step for step, _ in read_compute(tmp_path)] == [1, 2, 3]
 
 
