@@ -220,6 +220,7 @@ class Editor:
 
     def _place(self, place: Sequence[float]) -> tuple[float, float]:
         """Where a pixel of the media lies on the page."""
+        self.page.wait_for_selector(".konvajs-content")  # the editor rebuilds its stage now and then
         x, y, scale = self.page.evaluate(f"() => {_PICTURE}")
         return x + place[0] * scale, y + place[1] * scale
 
