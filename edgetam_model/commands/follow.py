@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import sys
 import threading
 
+from pydantic import TypeAdapter
+
 from edgetam_model.commands.launch import READY
-from edgetam_model.commands.training import follow_job
+from edgetam_model.commands.training import TrainJob, follow_job
 from edgetam_model.errors import EdgeTAMError
+from edgetam_model.training.processes import Seat
 
 
 def main() -> int:
     """Take a job and a seat from the standard input, and train until all is done; the exit code."""
-    job, seat = pickle.load(sys.stdin.buffer)  # noqa: S301 from the process that started this one
+    order = json.loads(sys.stdin.buffer.readline())
+    job = TypeAdapter(TrainJob).validate_python(order["job"])
+    seat = TypeAdapter(Seat).validate_python(order["seat"])
     threading.Thread(target=_end_with_leader, name="edgetam-leader", daemon=True).start()
     try:
         follow_job(job, seat, _say_ready)

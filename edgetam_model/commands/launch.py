@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from pydantic import TypeAdapter
 
 from edgetam_model.errors import EdgeTAMError
 from edgetam_model.training.processes import LostProcessError, Processes, Seat, joined
@@ -26,7 +28,7 @@ class Follower:
     It ends by itself when its standard input is closed, which the end of this process does too.
 
     Args:
-        job: what it trains; picklable.
+        job: what it trains, a dataclass of plain values and paths.
         seat: its place.
     """
 
@@ -43,7 +45,8 @@ class Follower:
             env=os.environ | {"PYTHONPATH": paths},
             start_new_session=True,
         )
-        self._send(pickle.dumps((job, seat)))
+        order = {"job": _plain(job), "seat": _plain(seat)}
+        self._send(json.dumps(order).encode() + b"\n")
 
     def _send(self, message: bytes) -> None:
         assert self._process.stdin is not None
@@ -121,6 +124,11 @@ def launched(job: Any, count: int, folder: Path) -> Iterator[Processes]:
             raise EdgeTAMError(_blame(followers)) from error
         for follower in followers:  # they are done too, and may be killed only once they know
             follower.ended(ENDING_SECONDS)
+
+
+def _plain(value: object) -> Any:
+    """A dataclass as JSON values."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
 
 
 def _blame(followers: list[Follower]) -> str:
