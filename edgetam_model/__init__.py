@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgetam_model.config import CONFIGS, EdgeTAMConfig
+    from edgetam_model.demo_clip import DemoClip, render_demo_clip
     from edgetam_model.errors import (
         CheckpointError,
         EdgeTAMError,
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
         MediaError,
         PromptError,
         SessionError,
+        StateError,
         WeightsError,
     )
+    from edgetam_model.frame_tracker import Followed, FrameTracker
     from edgetam_model.image_predictor import EverythingOptions, ImageOptions, ImagePredictor
     from edgetam_model.model import EdgeTAM
+    from edgetam_model.object_state import ObjectState
     from edgetam_model.options import TrackerOptions
     from edgetam_model.prompts import Prompt
+    from edgetam_model.render import ContactSheet, Drawn, OverlayWriter, draw_overlay, save_png
     from edgetam_model.results import FrameResult, MaskResult, ObjectResult
     from edgetam_model.session import VideoSession
     from edgetam_model.tracks import Tracks, TracksWriter, read_tracks
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "config": ("CONFIGS", "EdgeTAMConfig"),
+    "demo_clip": ("DemoClip", "render_demo_clip"),
     "errors": (
         "CheckpointError",
         "EdgeTAMError",
@@ -41,12 +47,16 @@ _HOMES = {
         "MediaError",
         "PromptError",
         "SessionError",
+        "StateError",
         "WeightsError",
     ),
+    "frame_tracker": ("Followed", "FrameTracker"),
     "image_predictor": ("EverythingOptions", "ImageOptions", "ImagePredictor"),
     "model": ("EdgeTAM",),
+    "object_state": ("ObjectState",),
     "options": ("TrackerOptions",),
     "prompts": ("Prompt",),
+    "render": ("ContactSheet", "Drawn", "OverlayWriter", "draw_overlay", "save_png"),
     "results": ("FrameResult", "MaskResult", "ObjectResult"),
     "session": ("VideoSession",),
     "tracks": ("Tracks", "TracksWriter", "read_tracks"),
@@ -60,12 +70,17 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "CONFIGS",
     "CheckpointError",
+    "ContactSheet",
+    "DemoClip",
+    "Drawn",
     "EdgeTAM",
     "EdgeTAMConfig",
     "EdgeTAMError",
     "EverythingOptions",
+    "Followed",
     "FrameResult",
     "FrameSource",
+    "FrameTracker",
     "ImageOptions",
     "ImagePredictor",
     "InputError",
@@ -73,9 +88,12 @@ __all__ = [
     "MediaError",
     "MediaLimits",
     "ObjectResult",
+    "ObjectState",
+    "OverlayWriter",
     "Prompt",
     "PromptError",
     "SessionError",
+    "StateError",
     "TrackerOptions",
     "Tracks",
     "TracksWriter",
@@ -84,10 +102,13 @@ __all__ = [
     "VideoTracker",
     "WeightsError",
     "Window",
+    "draw_overlay",
     "load_model",
     "open_source",
     "read_image",
     "read_tracks",
+    "render_demo_clip",
+    "save_png",
 ]
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from edgetam_model.errors import CheckpointError, InputError
@@ -17,17 +13,15 @@ from edgetam_model.memory import Memory, MemoryBank
 from edgetam_model.model import EdgeTAM
 from edgetam_model.nn.evidence import Trace
 from edgetam_model.options import TrackerOptions
+from edgetam_model.packing import Tensors, byte_tensor, seal, unseal
 from edgetam_model.prompts import Prompt
 from edgetam_model.session import TrackedObject, VideoSession
 from edgetam_model.sources import FrameSource
 from edgetam_model.windows import Window
 
 VERSION = 1
-DIGEST_BYTES = hashlib.sha256().digest_size
 PROMPT_FIELDS = ("points", "labels", "box", "mask", "logits", "window")
 TRACE_FIELDS = ("keys", "labels", "window")
-
-Tensors = dict[str, Tensor]
 
 
 def save(session: VideoSession) -> bytes:
@@ -41,9 +35,7 @@ def save(session: VideoSession) -> bytes:
         "video": _video_facts(session.source),
         "objects": [_save_object(session, i, tensors) for i in session.objects],
     }
-    tensors["session"] = _bytes(json.dumps(header).encode())
-    blob: bytes = safetensors.torch.save(tensors)
-    return blob + hashlib.sha256(blob).digest()
+    return seal("session", header, tensors)
 
 
 def restore(blob: bytes, model: EdgeTAM, source: FrameSource) -> VideoSession:
@@ -52,12 +44,11 @@ def restore(blob: bytes, model: EdgeTAM, source: FrameSource) -> VideoSession:
     Raises:
         CheckpointError: damaged bytes, or of another version, model or video.
     """
-    body, digest = blob[:-DIGEST_BYTES], blob[-DIGEST_BYTES:]
-    if hashlib.sha256(body).digest() != digest:
-        raise CheckpointError("the checkpoint is damaged: its checksum does not match")
     try:
-        tensors: Tensors = safetensors.torch.load(body)
-        header = json.loads(tensors.pop("session").numpy().tobytes())
+        header, tensors = unseal("session", blob)
+    except InputError as error:
+        raise CheckpointError(f"not a checkpoint of a video session: {error.problem}") from error
+    try:
         if header["version"] != VERSION:
             raise CheckpointError(f"expected a checkpoint of version {VERSION}, got {header['version']}")
         session = VideoSession(model, TrackerOptions.from_dict(header["options"]), source)
@@ -67,17 +58,13 @@ def restore(blob: bytes, model: EdgeTAM, source: FrameSource) -> VideoSession:
             raise CheckpointError(f"the checkpoint is of another video: {header['video']}")
         for saved in header["objects"]:
             _restore_object(session, saved, tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError, InputError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError("not a checkpoint of a video session") from error
     return session
 
 
 def _video_facts(source: FrameSource) -> dict[str, int]:
     return {"frames": len(source), "width": source.info.width, "height": source.info.height}
-
-
-def _bytes(data: bytes) -> Tensor:
-    return torch.from_numpy(np.frombuffer(data, np.uint8).copy())
 
 
 def _save_object(session: VideoSession, object_id: int, tensors: Tensors) -> dict[str, Any]:
@@ -94,7 +81,7 @@ def _save_object(session: VideoSession, object_id: int, tensors: Tensors) -> dic
 
     frames = session.store.frames(object_id)
     blobs = [session.store.get_packed(object_id, frame) for frame in frames]
-    tensors[f"{name}.frames"] = _bytes(b"".join(blobs))
+    tensors[f"{name}.frames"] = byte_tensor(b"".join(blobs))
     tensors[f"{name}.index"] = torch.tensor([[f, len(b)] for f, b in zip(frames, blobs, strict=True)])
     return {
         "id": object_id,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgetam_model.config import LOW_RES_STRIDE
+from edgetam_model.credence import Sighting, closer_window
 from edgetam_model.errors import InputError
 from edgetam_model.memory import Memory, Recall, gather, gather_seen
 from edgetam_model.model import Decoded, EdgeTAM, ImageFeatures
@@ -62,6 +64,21 @@ class Tracked:
     window: Window | None
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """B objects on one frame.
+
+    Attributes:
+        image: features of the frame, or of everyone's window.
+        windows: B; None: the whole frame.
+        decoded: their masks.
+    """
+
+    image: ImageFeatures
+    windows: Sequence[Window | None]
+    decoded: Decoded
+
+
 class Engine:
     """Runs the model on frames of one size, encoding each frame, or window of one, once.
 
@@ -70,16 +87,28 @@ class Engine:
         size: (H, W) of the frames.
         dynamic_multimask: see `EdgeTAM.decode`.
         object_batch: objects that go through the model at once; more are taken in turns, which bounds memory.
+        verify: whether tracked masks must be credible; see `TrackerOptions`.
+        still: the frames are images of their own: what someone points at is there, as the published image
+            predictor, which reads no object score, has it. Models with windows believe it in videos as well.
     """
 
     def __init__(
-        self, model: EdgeTAM, size: tuple[int, int], *, dynamic_multimask: bool, object_batch: int = 16
+        self,
+        model: EdgeTAM,
+        size: tuple[int, int],
+        *,
+        dynamic_multimask: bool,
+        object_batch: int = 16,
+        verify: bool = False,
+        still: bool = False,
     ) -> None:
         self.model = model
         self.size = size
         self.dynamic_multimask = dynamic_multimask
         self.object_batch = object_batch
         self.windowed = model.config.window_scale > 0
+        self.verify = verify and self.windowed
+        self.trusting = still or self.windowed
         self._views: OrderedDict[tuple[int, Window | None], View] = OrderedDict()
         self._last_read: tuple[int, Image] | None = None
 
@@ -152,7 +181,7 @@ class Engine:
             out,
             multimask=multimask,
             dynamic_multimask=self.dynamic_multimask,
-            shown=self.windowed and prompt.has_positive,
+            shown=self.trusting and prompt.has_positive,
         )
         return self.model.refine(decoded, out, image)
 
@@ -163,37 +192,96 @@ class Engine:
         features = self.model.without_memory(image)
         for chunk in _chunks(prompts, self.object_batch):
             points, labels = self._clicks(chunk, view.window)
-            yield self.model.decode(
-                features,
-                image,
-                points,
-                labels,
-                multimask=multimask,
-                dynamic_multimask=self.dynamic_multimask,
+            out = self.model.offer(features, image, points, labels)
+            decoded = self.model.choose(
+                out, multimask=multimask, dynamic_multimask=self.dynamic_multimask, shown=self.trusting
             )
+            yield self.model.refine(decoded, out, image)
 
     @torch.inference_mode()
     def track(self, frame: int, read: Callable[[], Image], recalls: Sequence[Recall]) -> list[Tracked]:
         """Track B objects to a frame, each with its own history, and make their new memories.
 
         Args:
-            frame: 0-based index.
+            frame: 0-based index, which the new memories get; or any number that stands for its pixels, where
+                the caller counts the frames of each object itself.
             read: called when its pixels are needed.
             recalls: the objects' memories, which also say where to look for them.
         """
         tracked: list[Tracked] = []
         for chunk in _chunks(recalls, self.object_batch):
             image, windows = self._views_of(frame, read, chunk)
-            features = self.model.with_memory(image, gather(self.model, chunk))
-            out = self.model.decode(features, image, seen=gather_seen(chunk), multimask=True)
-            latents = self.model.encode_memory(image, out.logits)
-            traces = self.model.trace(image, out.logits)
-            logits = out.logits.float().cpu().numpy()
-            for row, window in enumerate(windows):
-                trace = None if traces is None else traces.at(row)
-                memory = Memory(frame, out.pointer[row].clone(), latents[row].clone(), trace)
-                score = float(out.object_score[row])
-                tracked.append(Tracked(logits[row], float(out.iou[row]), score, memory, window))
+            decoded = self._decode_recalled(image, chunk)
+            if self.verify:
+                tracked += self._believed(frame, read, chunk, Shown(image, windows, decoded))
+            else:
+                tracked += self._remembered(frame, Shown(image, windows, decoded))
+        return tracked
+
+    def _decode_recalled(self, image: ImageFeatures, recalls: Sequence[Recall]) -> Decoded:
+        features = self.model.with_memory(image, gather(self.model, recalls))
+        return self.model.decode(features, image, seen=gather_seen(recalls), multimask=True)
+
+    def _believed(
+        self, frame: int, read: Callable[[], Image], recalls: Sequence[Recall], shown: Shown
+    ) -> list[Tracked]:
+        """Tracked objects without masks that are not credible.
+
+        What a search through a wide window finds is looked at again from near, and that look decides.
+        """
+        closer: dict[int, Window] = {}
+        for row, sighting in enumerate(self._sightings(recalls, shown)):
+            if sighting.returning and (window := self._closer_window(row, shown)) is not None:
+                closer[row] = window
+        tracked = self._remembered(frame, self._verified(recalls, shown, closer))
+        if closer:
+            again, windows = [recalls[row] for row in closer], list(closer.values())
+            image = self._encode_windows(self._pixels(frame, read), windows)
+            near = Shown(image, windows, self._decode_recalled(image, again))
+            found = self._remembered(frame, self._verified(again, near))
+            for row, one in zip(closer, found, strict=True):
+                if one.object_score > 0:
+                    tracked[row] = one
+        return tracked
+
+    def _verified(self, recalls: Sequence[Recall], shown: Shown, also: Container[int] = ()) -> Shown:
+        """`shown` with no object where it is not credible, nor in the rows `also`."""
+        rows = enumerate(self._sightings(recalls, shown))
+        doubted = [row in also or not sighting.credible for row, sighting in rows]
+        mask = torch.tensor(doubted, device=shown.decoded.logits.device)
+        return replace(shown, decoded=self.model.deny(shown.decoded, mask))
+
+    def _sightings(self, recalls: Sequence[Recall], shown: Shown) -> list[Sighting]:
+        decoded = shown.decoded
+        shares = (decoded.logits > 0).float().mean(dim=(1, 2)).tolist()
+        scores, ious = decoded.object_score.tolist(), decoded.iou.tolist()
+        sightings = []
+        for row, (recall, window) in enumerate(zip(recalls, shown.windows, strict=True)):
+            assert recall.recent is not None, "models with windows leave traces"
+            assert window is not None, "models with windows alone verify"
+            last_area = float(traced_mask(recall.recent).mean()) * prod(traced_window(recall.recent).size)
+            area = shares[row] * prod(window.size)
+            sightings.append(Sighting(scores[row], ious[row], area, last_area))
+        return sightings
+
+    def _closer_window(self, row: int, shown: Shown) -> Window | None:
+        window = shown.windows[row]
+        assert window is not None, "models with windows alone verify"
+        mask = (shown.decoded.logits[row] > 0).cpu().numpy()
+        return closer_window(window, mask, self.size, self.model.config.window_scale)
+
+    def _remembered(self, frame: int, shown: Shown) -> list[Tracked]:
+        """What is kept of every object, with the memories that its mask leaves."""
+        image, decoded = shown.image, shown.decoded
+        latents = self.model.encode_memory(image, decoded.logits)
+        traces = self.model.trace(image, decoded.logits)
+        logits = decoded.logits.float().cpu().numpy()
+        tracked = []
+        for row, window in enumerate(shown.windows):
+            trace = None if traces is None else traces.at(row)
+            memory = Memory(frame, decoded.pointer[row].clone(), latents[row].clone(), trace)
+            score = float(decoded.object_score[row])
+            tracked.append(Tracked(logits[row], float(decoded.iou[row]), score, memory, window))
         return tracked
 
     def _views_of(
@@ -274,8 +362,13 @@ def recalled_window(recall: Recall, size: tuple[int, int], scale: float) -> Wind
     """
     trace = recall.recent
     assert trace is not None, "the frame before, or else a conditioning frame, keeps its trace"
+    return next_window(traced_window(trace), traced_mask(trace), size, scale)
+
+
+def traced_window(trace: Trace) -> Window:
+    """The window that a trace was made of."""
     x0, y0, x1, y1 = (round(corner) for corner in trace.window.tolist())
-    return next_window(Window(x0, y0, x1, y1), traced_mask(trace), size, scale)
+    return Window(x0, y0, x1, y1)
 
 
 def traced_mask(trace: Trace) -> NDArray[np.bool_]:
@@ -292,8 +385,7 @@ def to_input(rgb: Image, model: EdgeTAM) -> Tensor:
     Raises:
         InputError: not an RGB image.
     """
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
-        raise InputError("image", f"expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
+    check_rgb(rgb)
     side = model.config.image_size
     pixels = torch.from_numpy(np.array(rgb)).to(model.device).permute(2, 0, 1)[None]
     if pixels.shape[2:] != (side, side):
@@ -301,6 +393,16 @@ def to_input(rgb: Image, model: EdgeTAM) -> Tensor:
     mean = torch.tensor(IMAGE_MEAN, device=model.device)[:, None, None]
     std = torch.tensor(IMAGE_STD, device=model.device)[:, None, None]
     return ((pixels.float() / 255 - mean) / std).to(model.dtype)
+
+
+def check_rgb(rgb: Image) -> None:
+    """Raise where an array is no picture.
+
+    Raises:
+        InputError: not uint8 (H, W, 3), or without pixels.
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
+        raise InputError("image", f"expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
 
 
 def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

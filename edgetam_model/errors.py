@@ -27,6 +27,10 @@ class MediaError(InputError):
     """An image or a video that is refused or cannot be read."""
 
 
+class StateError(InputError):
+    """A tracked object's state that is damaged, or of another version, model or image size."""
+
+
 class WeightsError(EdgeTAMError):
     """Weights that are missing, damaged, or of another model."""
 

@@ -95,6 +95,7 @@ class ImagePredictor:
             (height, width),
             dynamic_multimask=self.options.dynamic_multimask,
             object_batch=self.options.batch,
+            still=True,
         )
         pixels = rgb.copy() if engine.windowed else rgb  # windows are cut from it later
         see = partial(engine.view, 0, lambda: pixels)

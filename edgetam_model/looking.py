@@ -17,12 +17,7 @@ from edgetam_model.windows import Window, object_box, window_around, window_at
 
 See = Callable[[Window | None], View]
 
-FIRST_LOOKS = (
-    0.7,
-    0.5,
-    0.35,
-    0.25,
-)  # windows around clicks alone: their sides, in shorter sides of the frame
+FIRST_LOOKS = (0.7, 0.5, 0.35, 0.25)  # windows around clicks alone: sides in shorter sides of the frame
 TINY = 0.001  # share of its window below which a mask is a speck: 16 of 128 × 128 pixels
 DISTRUST = 0.15  # taken off the predicted IoU each time the window is halved
 NO_OBJECT = 1.0  # taken off the predicted IoU of a mask that is a speck or that its window cuts off
@@ -86,10 +81,14 @@ def shown_window(prompt: Prompt, size: tuple[int, int], scale: float) -> Window 
 
 
 def first_windows(prompt: Prompt, size: tuple[int, int]) -> list[Window]:
-    """The whole frame, and smaller windows in the middle of the positive clicks, with all clicks in them."""
-    positive = prompt.points[prompt.labels == 1]
-    middle = (positive.min(axis=0) + positive.max(axis=0)) / 2
-    closer = [window_at(middle, share * min(size), size) for share in FIRST_LOOKS]
+    """The whole frame, and smaller windows around the first positive click, those with all clicks in them.
+
+    The first click is the middle, so that further clicks find these windows encoded: half the time of windows
+    around the middle of all clicks, at the same IoU (1 to 4 clicks on photographs: .47 .50 .52 .59 against
+    .47 .51 .52 .57).
+    """
+    first = prompt.points[prompt.labels == 1][0]
+    closer = [window_at(first, share * min(size), size) for share in FIRST_LOOKS]
     return [Window.whole(size), *(window for window in closer if window.contains(prompt.points))]
 
 

@@ -25,6 +25,7 @@ from edgetam_model.nn.spatial_perceiver import PooledMemories, SpatialPerceiver
 
 ABSENT_LOGIT = -1024.0  # every mask logit of an object whose score says it is not there
 SHOWN_SCORE = 0.1  # object score, at least, of what someone points at
+DENIED_SCORE = -0.01  # the highest object score of an object that is denied
 STABILITY_DELTA = 0.05  # logits this close to zero decide whether a single mask is stable …
 STABILITY_THRESHOLD = 0.98  # … which it is above this ratio of areas
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # the window of images that all show the same part of a frame
@@ -285,6 +286,16 @@ class EdgeTAM(nn.Module):
         present = decoded.object_score > 0
         return replace(
             decoded, logits=torch.where(present[:, None, None], raw, ABSENT_LOGIT), raw=raw, iou=iou
+        )
+
+    def deny(self, decoded: Decoded, rows: Tensor) -> Decoded:
+        """`decoded` as if the objects in rows, (B,) bool, were not there; for masks that nobody believes."""
+        score = torch.where(rows, decoded.object_score.clamp(max=DENIED_SCORE), decoded.object_score)
+        return replace(
+            decoded,
+            logits=torch.where(rows[:, None, None], ABSENT_LOGIT, decoded.logits),
+            pointer=torch.where(rows[:, None], self.no_obj_ptr, decoded.pointer),
+            object_score=score,
         )
 
     def trace(self, image: ImageFeatures, logits: Tensor) -> Trace | None:

@@ -94,8 +94,8 @@ def object_colour(object_id: int) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def draw_overlay(rgb: Rgb, objects: Iterable[Drawn]) -> Rgb:
-    """A copy of the frame (H, W, 3) with each object's mask, outline and caption.
+def draw_overlay(rgb: Rgb, objects: Iterable[Drawn], *, captions: bool = True) -> Rgb:
+    """A copy of the frame (H, W, 3) with each object's mask, outline and, if wanted, caption.
 
     Objects without a mask are listed in the top-left corner.
 
@@ -103,17 +103,18 @@ def draw_overlay(rgb: Rgb, objects: Iterable[Drawn]) -> Rgb:
         InputError: a mask of another size than the frame.
     """
     canvas = rgb.copy()
-    captions: list[tuple[int, int, Drawn]] = []
+    placed: list[tuple[int, int, Drawn]] = []
     for drawn in objects:
         box = None if drawn.mask is None else mask_box(drawn.mask)
         if drawn.mask is None or box is None:
-            captions.append((0, 0, drawn))
+            placed.append((0, 0, drawn))
             continue
         if drawn.mask.shape != rgb.shape[:2]:
             raise InputError("mask", f"expected the frame's {rgb.shape[:2]}, got {drawn.mask.shape}")
         _draw_mask(canvas, drawn.mask, box, object_colour(drawn.object_id))
-        captions.append((box[0], box[1], drawn))
-    _draw_captions(canvas, captions)
+        placed.append((box[0], box[1], drawn))
+    if captions:
+        _draw_captions(canvas, placed)
     return canvas
 
 

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from edgetam_model.engine import Engine, Tracked, View
 from edgetam_model.errors import InputError, PromptError, SessionError
+from edgetam_model.finishing import object_result, prompted_record, reliable, tracked_record
 from edgetam_model.looking import Answer, look
-from edgetam_model.masks import fill_holes, remove_islands
 from edgetam_model.memory import Memory, MemoryBank
 from edgetam_model.model import EdgeTAM
 from edgetam_model.options import TrackerOptions
 from edgetam_model.prompts import Prompt
 from edgetam_model.propagation import Progress, propagation
-from edgetam_model.results import FrameResult, ObjectResult, State, without_overlap
+from edgetam_model.results import FrameResult, ObjectResult, without_overlap
 from edgetam_model.store import FrameRecord, FrameStore
 from edgetam_model.video import FrameSource
 from edgetam_model.windows import Window
@@ -77,6 +77,7 @@ class VideoSession:
             self.size,
             dynamic_multimask=options.dynamic_multimask,
             object_batch=options.object_batch,
+            verify=options.verify,
         )
         self.objects: dict[int, TrackedObject] = {}
         self.store = FrameStore(options.exact_bytes)
@@ -239,21 +240,12 @@ class VideoSession:
 
     def _finish(self, frame: int, object_id: int, tracked: Tracked, *, reverse: bool) -> ObjectResult:
         doubtful = self._doubtful(frame, object_id, tracked, reverse=reverse)
-        record = FrameRecord(
-            logits=self._clean(tracked.logits),
-            iou=tracked.iou,
-            object_score=tracked.object_score,
-            state=self._state(tracked.object_score, doubtful),
-            prompted=False,
-            reverse=reverse,
-            doubtful=doubtful,
-            window=tracked.window,
-        )
+        record = tracked_record(tracked, doubtful, self.options, reverse=reverse)
         self.store.put(object_id, frame, record)
         known = self.objects[object_id]
         known.bank.remember(tracked.memory, reverse=reverse)
         known.stale.pop(frame, None)
-        return self._to_result(object_id, record)
+        return object_result(object_id, record, self.size)
 
     def _answer(
         self, frame: int, object_id: int, tracked: TrackedObject, prompt: Prompt, last: FrameRecord | None
@@ -274,21 +266,10 @@ class VideoSession:
     def _set_prompt(
         self, frame: int, object_id: int, prompt: Prompt, answer: Answer, finished: FrameRecord | None
     ) -> None:
-        tracked, decoded = self.objects[object_id], answer.decoded
-        score = float(decoded.object_score[0])
-        record = FrameRecord(
-            logits=self._clean(decoded.logits[0].float().cpu().numpy()),
-            iou=float(decoded.iou[0]),
-            object_score=score,
-            state=self._state(score, 0),
-            prompted=True,
-            reverse=False,
-            doubtful=0,
-            window=answer.view.window,
-        )
+        tracked, record = self.objects[object_id], prompted_record(answer, self.options)
         if finished is not None and not finished.prompted:
             tracked.corrections[frame] = finished.reverse
-        memory = Memory(frame, decoded.pointer[0].clone(), None)
+        memory = Memory(frame, answer.decoded.pointer[0].clone(), None)
         before, after = tracked.neighbours(frame, len(self))
         if frame in tracked.corrections and not self.options.corrections_as_conditioning:
             reverse = tracked.corrections[frame]
@@ -330,7 +311,7 @@ class VideoSession:
         return self.engine.view(frame, lambda: self.source.read(frame), window)
 
     def _doubtful(self, frame: int, object_id: int, tracked: Tracked, *, reverse: bool) -> int:
-        if tracked.object_score > 0 and tracked.iou >= self.options.lost_iou:
+        if reliable(tracked, self.options):
             return 0
         previous = frame + 1 if reverse else frame - 1
         if not self.store.has(object_id, previous):
@@ -338,32 +319,8 @@ class VideoSession:
         record = self.store.get(object_id, previous)
         return record.doubtful + 1 if record.reverse == reverse else 1
 
-    def _state(self, object_score: float, doubtful: int) -> State:
-        if 0 < self.options.lost_after <= doubtful:
-            return "lost"
-        return "visible" if object_score > 0 else "absent"
-
-    def _clean(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.options.fill_hole_area:
-            logits = fill_holes(logits, self.options.fill_hole_area)
-        if self.options.island_area:
-            logits = remove_islands(logits, self.options.island_area)
-        return logits
-
     def _object_result(self, object_id: int, frame: int) -> ObjectResult:
-        return self._to_result(object_id, self.store.get(object_id, frame))
-
-    def _to_result(self, object_id: int, record: FrameRecord) -> ObjectResult:
-        return ObjectResult(
-            logits=record.logits,
-            size=self.size,
-            iou=record.iou,
-            object_score=record.object_score,
-            state=record.state,
-            window=record.window,
-            object_id=object_id,
-            prompted=record.prompted,
-        )
+        return object_result(object_id, self.store.get(object_id, frame), self.size)
 
     def frame_result(self, frame: int, fresh: Mapping[int, ObjectResult]) -> FrameResult:
         """Every object's result on a frame: `fresh` ones as they are, the others from the store."""

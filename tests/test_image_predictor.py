@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
+import torch
 
 from edgetam_model.engine import to_input
 from edgetam_model.errors import InputError, PromptError, SessionError
 from edgetam_model.image_predictor import EverythingOptions, ImageOptions, ImagePredictor
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, window_around
-from tests.models import clip, tiny_model, windowed_model
+from tests.models import OBJECT_SCORE_BIAS, clip, tiny_model, windowed_model
 
 IMAGE = clip(1)[0]
 
@@ -30,6 +33,24 @@ def test_a_click_offers_three_masks_best_first() -> None:
     assert np.array_equal(result.mask, result.candidates[0].mask)
     assert result.mask.shape == IMAGE.shape[:2]
     assert result.logits.shape == (32, 32)
+
+
+def test_what_someone_points_at_is_there_whatever_its_object_score_says() -> None:
+    model = copy.deepcopy(tiny_model())
+    with torch.no_grad():
+        model.get_parameter(OBJECT_SCORE_BIAS).fill_(-50.0)
+    made = ImagePredictor(model)
+    made.set_image(IMAGE)
+    expected = predictor()
+    for result, other in (
+        (
+            made.predict(Prompt(points=[[40, 40]], labels=[1])),
+            expected.predict(Prompt(points=[[40, 40]], labels=[1])),
+        ),
+        (made.predict_boxes([[20, 20, 60, 60]])[0], expected.predict_boxes([[20, 20, 60, 60]])[0]),
+    ):
+        assert result.state == "visible"
+        assert np.array_equal(result.mask, other.mask)
 
 
 def test_unambiguous_prompts_give_one_mask() -> None:

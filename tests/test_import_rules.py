@@ -15,21 +15,21 @@ MODEL = "edgetam_model"
 # A file may import files of lower levels and of its own. Files that are not listed stand on the last level.
 LEVELS: list[set[str]] = [
     {"errors", "config"},
-    {"masks", "windows", "prompts", "results", "options"},
+    {"masks", "windows", "credence", "prompts", "results", "options"},
     {"nn"},
     {"model"},
     {"images", "sources", "timetable", "packets", "decode", "video"},
     {"hf_layout", "hub", "weights_file", "weights"},
-    {"memory", "engine", "looking", "store"},
-    {"session", "propagation", "checkpoint"},
-    {"image_predictor", "video_tracker"},
+    {"memory", "engine", "looking", "store", "finishing", "packing"},
+    {"session", "propagation", "checkpoint", "object_state"},
+    {"image_predictor", "video_tracker", "frame_tracker"},
     {"tracks", "exports", "render", "demo_clip"},
     {"scoring", "scores", "annotator", "annotated_clips", "floors"},
     {"evaluation", "interactive", "training"},
     {"__init__"},
 ]
 TORCH_FREE = {
-    *("errors", "config", "masks", "windows", "prompts", "results", "options"),
+    *("errors", "config", "masks", "windows", "credence", "prompts", "results", "options"),
     *("tracks", "exports", "render"),
     *("scoring", "scores", "annotator", "annotated_clips", "floors"),
     *("video", "sources", "timetable", "packets", "decode", "images", "hub", "store", "demo_clip", "cli"),
@@ -42,6 +42,10 @@ TRANSLATION = {
         *("image_shapes", "image_prompts", "image_regions"),
         *("frame_map", "keyframe", "video_command", "video_prompts", "video_plan", "video_keyframes"),
         "video_work",
+    ),
+    "cvat_function": (
+        *("json_numbers", "rle", "shapes", "clicks", "pictures", "settings", "answers"),
+        *("interactor.interactor", "tracker.state", "tracker.tracker"),
     ),
 }
 PLATFORM_PACKAGES = {"flask", "rq", "redis", "label_studio_sdk", "label_studio_ml", "cvat_sdk", "nuclio_sdk"}
@@ -174,3 +178,19 @@ def test_web_and_queue_packages_stay_in_their_files(path: Path) -> None:
     packages = {module.partition(".")[0] for module in imports(path)}
     assert "flask" not in packages or own in ("app", "field/app")
     assert not packages & {"redis", "rq"} or own.startswith(("queue", "worker", "embedded_redis"))
+
+
+@pytest.mark.parametrize("path", sources("cvat_function/video"), ids=lambda p: p.name)
+def test_cvats_sdk_stays_in_its_file(path: Path) -> None:
+    packages = {module.partition(".")[0] for module in imports(path)}
+    assert not packages & {"cvat_sdk", "urllib3"} or path.name == "server.py"
+
+
+@pytest.mark.parametrize("path", sources("cvat_function"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_cvats_packages_stay_in_their_files(path: Path) -> None:
+    """cvat-sdk where CVAT is called; Redis in the tracker's store; Nuclio's SDK comes as an argument."""
+    own = str(path.relative_to(ROOT / "cvat_function").with_suffix(""))
+    packages = {module.partition(".")[0] for module in imports(path)}
+    assert not packages & {"flask", "rq", "nuclio_sdk"}
+    assert "redis" not in packages or own == "tracker/redis_states"
+    assert "cvat_sdk" not in packages or own.startswith(("agent", "video/", "commands/"))

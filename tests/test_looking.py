@@ -103,8 +103,15 @@ def test_a_click_is_answered_at_several_sizes_and_the_best_answer_is_kept() -> N
 def test_windows_that_miss_a_click_are_not_looked_through() -> None:
     prompt = Prompt(points=[[20, 20], [40, 20], [150, 80]], labels=[1, 1, 0])
     assert first_windows(prompt, SIZE) == [Window.whole(SIZE)]
-    prompt = Prompt(points=[[20, 20], [40, 20]], labels=[1, 1])
+    prompt = Prompt(points=[[80, 50], [88, 50]], labels=[1, 1])
     assert [max(window.size) for window in first_windows(prompt, SIZE)] == LOOKS
+
+
+def test_further_clicks_are_answered_in_windows_that_the_first_one_had() -> None:
+    one = Prompt(points=[[80, 50]], labels=[1])
+    more = Prompt(points=[[80, 50], [95, 60], [70, 45]], labels=[1, 0, 1])
+    assert first_windows(more, SIZE)
+    assert set(first_windows(more, SIZE)) <= set(first_windows(one, SIZE))
 
 
 def test_a_mask_that_its_window_cuts_off_or_a_speck_is_worth_less() -> None:

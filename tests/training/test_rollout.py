@@ -20,7 +20,7 @@ from tests.models import tiny_model
 from tests.training.clips import Discs
 
 FRAMES = 9  # more than the recent memories, so that the oldest are forgotten
-OPTIONS = TrackerOptions(dynamic_multimask=False, fill_hole_area=0, lost_after=0)
+OPTIONS = TrackerOptions(dynamic_multimask=False, fill_hole_area=0, lost_after=0, verify=False)
 MIX = PromptMix(box_noise=0)
 
 

@@ -1,0 +1,130 @@
+"""Whether a tracked mask is believed, rule by rule, and what the engine makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetam_model.credence import COLLAPSE, Sighting, closer_window
+from edgetam_model.model import ABSENT_LOGIT, Decoded
+from edgetam_model.options import TrackerOptions
+from edgetam_model.prompts import Prompt
+from edgetam_model.results import ObjectResult
+from edgetam_model.video_tracker import VideoTracker
+from edgetam_model.weights import load_model
+from edgetam_model.windows import Window
+from tests.models import tiny_model
+
+USUAL = Sighting(object_score=5.0, iou=0.95, area=1000.0, last_area=1050.0)
+FOUND = Sighting(object_score=2.7, iou=0.75, area=900.0, last_area=0.0)
+
+SCORES = st.floats(-8, 10)
+IOUS = st.floats(0, 1)
+
+
+def test_a_plainly_visible_object_is_believed_however_its_mask_changes() -> None:
+    assert USUAL.credible
+    assert replace(USUAL, area=10.0, iou=0.3).credible  # going behind something
+
+
+def test_a_weak_score_alone_is_believed() -> None:
+    assert replace(USUAL, object_score=0.5, iou=0.8).credible
+
+
+@pytest.mark.parametrize("change", [{"iou": 0.2}, {"area": 1050 * COLLAPSE - 1}])
+def test_a_weak_score_with_a_poor_or_collapsed_mask_is_not(change: dict[str, float]) -> None:
+    assert not replace(USUAL, object_score=1.2, **change).credible
+
+
+def test_a_return_needs_a_score_and_a_mask_that_go_together() -> None:
+    assert FOUND.returning
+    assert FOUND.credible
+    assert replace(FOUND, object_score=1.5, iou=0.8).credible
+    assert not replace(FOUND, object_score=1.5, iou=0.6).credible
+    assert not replace(FOUND, object_score=9.0, iou=0.5).credible
+    assert not replace(FOUND, object_score=-1.0).returning
+
+
+@given(SCORES, IOUS, st.floats(0, 1), st.floats(0, 1), st.booleans())
+def test_a_better_mask_is_never_believed_less(
+    score: float, iou: float, more: float, better: float, away: bool
+) -> None:
+    one = Sighting(score, iou, 500.0, 0.0 if away else 1000.0)
+    other = Sighting(score + more, min(iou + better, 1.0), 500.0, one.last_area)
+    assert other.credible or not one.credible
+
+
+def test_what_a_search_finds_is_looked_at_from_near() -> None:
+    mask = np.zeros((64, 64), np.bool_)
+    mask[30:34, 20:24] = True
+    near = closer_window(Window(0, 0, 320, 320), mask, (320, 320), 1.7)
+    assert near is not None
+    assert near.contains(np.array([[100, 150], [120, 170]], np.float32))
+    assert max(near.size) < 50
+    filling = np.zeros((64, 64), np.bool_)
+    filling[14:50, 14:50] = True  # as `near` shows what was found
+    assert closer_window(near, filling, (320, 320), 1.7) is None
+    assert closer_window(near, np.zeros((64, 64), np.bool_), (320, 320), 1.7) is None
+
+
+def test_what_is_denied_counts_as_absent() -> None:
+    model = tiny_model()
+    decoded = Decoded(
+        logits=torch.ones(2, 4, 4),
+        raw=torch.ones(2, 4, 4),
+        iou=torch.tensor([0.9, 0.8]),
+        pointer=torch.ones(2, model.config.width),
+        object_score=torch.tensor([3.0, -2.0]),
+        candidates=torch.ones(2, 1, 4, 4),
+        candidate_ious=torch.ones(2, 1),
+    )
+    first = model.deny(decoded, torch.tensor([True, False]))
+    assert (first.logits[0] == ABSENT_LOGIT).all()
+    assert torch.equal(first.logits[1], decoded.logits[1])
+    assert torch.equal(first.pointer[0], model.no_obj_ptr[0])
+    assert first.object_score[0] <= 0
+    both = model.deny(decoded, torch.tensor([True, True]))
+    assert both.object_score[1] == -2.0  # what was absent stays as absent as it was
+
+
+def test_an_object_that_is_taken_away_is_not_seen_in_its_neighbour() -> None:
+    """A disc vanishes beside another one, and comes back elsewhere."""
+    frames = [scene((40, 60))] + [scene((40 + 2 * t, 60)) for t in range(1, 4)]
+    frames += [scene(None)] * 6 + [scene((150, 50))] * 4
+    results = followed(frames, TrackerOptions())
+    assert [r.state for r in results[4:10]].count("visible") <= 1
+    assert all(r.mask.sum() > 0 for r in results[:4])
+    box = results[-1].box
+    assert box is not None
+    assert box == pytest.approx((138, 38, 163, 63), abs=4)
+    back, plain = (first_return(frames, TrackerOptions(verify=verify)) for verify in (True, False))
+    assert back.window is not None
+    assert plain.window is not None
+    assert max(back.window.size) < 60 < max(plain.window.size)  # seen from near at once
+
+
+def first_return(frames: list[np.ndarray], options: TrackerOptions) -> ObjectResult:
+    return next(result for result in followed(frames, options)[10:] if result.state == "visible")
+
+
+def scene(disc: tuple[int, int] | None) -> np.ndarray:
+    """A quiet background with a look-alike in it, and the disc at (x, y) unless it is away."""
+    rows, columns = np.mgrid[:160, :200]
+    frame = np.stack(
+        [90 + 20 * np.sin(rows / 9), 110 + 15 * np.cos(columns / 7), np.full(rows.shape, 80.0)], -1
+    )
+    for centre, colour in (((70, 130), (60, 90, 200)), (disc, (220, 60, 50))):
+        if centre is not None:
+            frame[(columns - centre[0]) ** 2 + (rows - centre[1]) ** 2 <= 12**2] = colour
+    return frame.astype(np.uint8)
+
+
+def followed(frames: list[np.ndarray], options: TrackerOptions) -> list[ObjectResult]:
+    with VideoTracker(load_model("default"), options).open(frames) as session:
+        session.add_prompt(0, 1, Prompt(box=[28, 48, 53, 73]))
+        return [result.objects[1] for result in session.propagate()]
