@@ -13,6 +13,9 @@ from pydantic import SecretStr
 from backend.settings import Settings
 from edgetam_model import EdgeTAMError
 
+# Label Studio and browsers know users and passwords, no bearer tokens: this user's password is the token.
+TOKEN_USER = "token"  # noqa: S105  a name
+
 
 class Unauthorized(EdgeTAMError):  # noqa: N818  a state of a request
     """The request has no credentials, or wrong ones. Nothing says which part was wrong."""
@@ -24,7 +27,8 @@ class Access:
 
     Attributes:
         user, password: of HTTP basic authentication, as Label Studio sends them; both or neither.
-        token: of a bearer token. Where both ways are set, either is enough; where none is, all may enter.
+        token: of a bearer token, which may come as the password of the user `token` as well. Where both ways
+            are set, either is enough; where none is, all may enter.
     """
 
     user: str | None = None
@@ -44,7 +48,14 @@ class Access:
     @property
     def challenge(self) -> str:
         """The WWW-Authenticate header of a refusal; a browser asks for user and password where it can."""
-        return "Bearer" if self.user is None else 'Basic realm="EdgeTAM", charset="UTF-8"'
+        return 'Basic realm="EdgeTAM", charset="UTF-8"'
+
+    @property
+    def pair(self) -> tuple[str, SecretStr] | None:
+        """The user and password that Label Studio is to send; None: this server asks for none."""
+        if self.user is not None and self.password is not None:
+            return self.user, self.password
+        return None if self.token is None else (TOKEN_USER, self.token)
 
     def check(self, authorization: str | None) -> None:
         """Let a request in by its Authorization header; takes as long for a wrong secret as for a right one.
@@ -60,15 +71,29 @@ class Access:
             raise Unauthorized("expected the user and password, or the token, that this server was given")
 
     def _knows_password(self, given: str) -> bool:
-        if self.user is None or self.password is None:
-            return False
         try:
             pair = base64.b64decode(given, validate=True)
         except (binascii.Error, ValueError):
             return False
-        return hmac.compare_digest(pair, f"{self.user}:{self.password.get_secret_value()}".encode())
+        known = [(self.user, self.password), (TOKEN_USER, self.token)]
+        # All are compared, so that the time tells nothing.
+        fits = [
+            hmac.compare_digest(pair, _joined(user, secret))
+            for user, secret in known
+            if user is not None and secret is not None
+        ]
+        return any(fits)
 
     def _knows_token(self, given: str) -> bool:
         if self.token is None:
             return False
         return hmac.compare_digest(given.encode("latin-1", "replace"), self.token.get_secret_value().encode())
+
+
+def basic_header(user: str, password: SecretStr) -> SecretStr:
+    """The Authorization header of a user and a password."""
+    return SecretStr(f"Basic {base64.b64encode(_joined(user, password)).decode()}")
+
+
+def _joined(user: str, password: SecretStr) -> bytes:
+    return f"{user}:{password.get_secret_value()}".encode()

@@ -29,6 +29,15 @@ WEB_THREADS = 64
 BUSY_THREADS = 48  # so many may compute or wait; the others keep /health and /setup below their second
 ALWAYS_OPEN = frozenset({"health"})  # no password: probes of containers have none
 ALWAYS_SERVED = frozenset({"health", "setup"})
+# Answers hold what people label: no cache, no frame of another page and no foreign address may get at them.
+GUARDS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+DATA = "default-src 'none'; frame-ancestors 'none'"
+PAGES = "frame-ancestors 'none'"  # a page names its own scripts in itself, where frames cannot be spoken of
 JSON_TYPE = "application/json"  # asked for: what a foreign web page can have a browser post is something else
 
 # The first class that an error is of decides. The text of these is for people; others tell only an id.
@@ -40,6 +49,11 @@ STATUS: tuple[tuple[type[EdgeTAMError], HTTPStatus], ...] = (
     (ModelNotReady, HTTPStatus.SERVICE_UNAVAILABLE),
     (LabelStudioError, HTTPStatus.BAD_GATEWAY),
     (EdgeTAMError, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+# Images are fetched here with the token that comes along; it is not put into Redis, so workers have none.
+NO_KEY = (
+    "project %s labels videos, but LABEL_STUDIO_API_KEY is not set: workers can fetch no video from Label "
+    "Studio and store no track there; set it and LABEL_STUDIO_URL for `edgetam serve` and `edgetam worker`"
 )
 RETRY_SECONDS = 5  # told where the error itself knows no better
 Body = TypeVar("Body", bound=BaseModel)
@@ -67,13 +81,14 @@ def _add_protocol(app: Flask, services: Services) -> None:
     @app.post("/setup")
     def setup() -> Response:
         asked = _body(SetupRequest)
-        if asked.label_config:
-            parse_label_config(asked.label_config)
+        config = parse_label_config(asked.label_config) if asked.label_config else None
         if asked.extra_params:
             log.info(
                 "project %s: extra_params are not used: %s", asked.project, ", ".join(asked.extra_params)
             )
-        services.projects.remember(asked)
+        has_video = config is not None and config.video is not None
+        if services.projects.remember(asked) and has_video and services.settings.label_studio_api_key is None:
+            log.warning(NO_KEY, asked.project)
         return jsonify(model_version=services.model.version)
 
     @app.post("/predict")
@@ -212,7 +227,8 @@ def _leave(services: Services, response: Response) -> Response:
     seconds = time.monotonic() - g.begun
     route, status = _route(request), response.status_code
     services.requests.add(route, status, seconds)
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(GUARDS)
+    response.headers["Content-Security-Policy"] = PAGES if response.mimetype == "text/html" else DATA
     quiet = request.endpoint in ALWAYS_OPEN or request.endpoint == "numbers"
     log.log(
         logging.DEBUG if quiet else logging.INFO,

@@ -10,10 +10,12 @@ import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from backend.access import basic_header
 from backend.addresses import literal_address, parse_url, special_range
 from backend.label_config import parse_label_config
 from backend.label_config_edit import ProjectKind, adapt, kind_of
@@ -74,6 +76,11 @@ class Wish:
     def url(self) -> str:
         """The backend's address without a slash at its end."""
         return self.backend.rstrip("/")
+
+    @property
+    def authorization(self) -> SecretStr | None:
+        """The header that this server asks for; None: it asks for none."""
+        return basic_header(self.user, self.password) if self.user and self.password else None
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,7 @@ def make_plan(studio: LabelStudio, wish: Wish) -> Plan:
         InputError: no such project, a title that is taken, a config or labels that cannot be used.
         LabelStudioError: Label Studio cannot be reached, or refuses.
     """
-    projects = studio.list_projects()
+    projects = _projects(studio)
     warnings = _address_warnings(studio, wish.url)
     if wish.project is None:
         title = wish.create or ""
@@ -193,12 +200,25 @@ def carry_out(
     tell(f"attached the backend {wish.url} ({_state(backend)})")
     warnings = _backend_warnings(backend, refusal)
     try:
-        studio.connect_webhook(number, f"{wish.url}/webhook")
+        studio.connect_webhook(number, f"{wish.url}/webhook", authorization=wish.authorization)
         tell(f"attached the webhook {wish.url}/webhook")
     except LabelStudioError as error:
         warnings.append(f"no webhook, so annotations are not learned from; all else works ({error})")
     page = studio.address(f"projects/{number}/data").url
     return Connection(number, page, backup, _state(backend), tuple(warnings))
+
+
+def _projects(studio: LabelStudio) -> tuple[Project, ...]:
+    """All projects; the first question of all, so that a wrong address is told as one."""
+    try:
+        return studio.list_projects()
+    except LabelStudioError as error:
+        if error.status is None:
+            raise LabelStudioError(f"{error}. Is it running, and is this its address?") from error
+        if error.status == HTTPStatus.NOT_FOUND:
+            problem = "is no Label Studio (404): --url is Label Studio's address, --backend this server's"
+            raise LabelStudioError(f"{studio.origin} {problem}", error.status) from error
+        raise
 
 
 def _attach(studio: LabelStudio, wish: Wish, project: int) -> tuple[Backend, str]:

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from backend.access import Access
 from backend.fetching import Fetcher
 from backend.jobs import QueueUnavailable
 from backend.label_studio import LabelStudio, LabelStudioError
@@ -232,7 +233,7 @@ def check_label_studio(settings: Settings) -> list[Check]:
     """Whether Label Studio answers, takes the token, and reaches this server."""
     name = "label studio"
     if not settings.label_studio_url:
-        cure = "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, as tracks are delivered through its API"
+        cure = "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: workers fetch videos and store tracks by them"
         return [Check(name, "warn", "LABEL_STUDIO_URL is not set", cure)]
     if settings.label_studio_api_key is None:
         cure = "set LABEL_STUDIO_API_KEY: Account & Settings in Label Studio shows it"
@@ -244,7 +245,8 @@ def check_label_studio(settings: Settings) -> list[Check]:
         kind = "legacy token" if studio.credentials().header.startswith("Token ") else "personal access token"
         projects = studio.list_projects()
         reached = Check(name, "ok", f"{studio.origin} takes the {kind}; {len(projects)} projects")
-        return [reached, check_backends(studio, projects, settings.port)]
+        webhooks = check_webhooks(studio, projects, settings)
+        return [reached, check_backends(studio, projects, settings.port), *webhooks]
     except LabelStudioError as error:
         if error.status is None:
             cure = "start Label Studio, or set LABEL_STUDIO_URL to how this machine reaches it"
@@ -277,6 +279,23 @@ def check_backends(studio: LabelStudio, projects: tuple[Project, ...], port: int
         return Check("backend", "fail", f"project {project.id}: {row.url} answers with an error: {why}", cure)
     cure = f"switch on interactive preannotations, or `edgetam connect --project {project.id}`"
     return Check("backend", "warn", f"project {project.id}: clicks and t are not sent to {row.url}", cure)
+
+
+def check_webhooks(studio: LabelStudio, projects: tuple[Project, ...], settings: Settings) -> list[Check]:
+    """Whether webhooks send the password that this server asks for; Label Studio makes them without it."""
+    if Access.from_settings(settings).is_open:
+        return []
+    bare = [
+        project.id
+        for project in projects[:ASKED_PROJECTS]
+        for webhook in studio.list_webhooks(project.id)
+        if webhook.url.endswith(f":{settings.port}/webhook")
+        and not any(name.lower() == "authorization" for name in webhook.headers)
+    ]
+    if not bare:
+        return []
+    found = f"project {bare[0]}: its webhook sends no password, so its annotations are not learned from"
+    return [Check("webhook", "warn", found, f"`edgetam connect --project {bare[0]}`")]
 
 
 def _is_ours(row: Backend, port: int) -> bool:

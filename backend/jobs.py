@@ -14,6 +14,7 @@ JSONDict: TypeAlias = dict[str, JSON]
 QueueName = Literal["interactive", "batch", "fit"]
 QUEUES: tuple[QueueName, ...] = ("interactive", "batch", "fit")  # the first is served first
 JobState = Literal["queued", "running", "done", "cancelled", "failed"]
+PICTURE_LIMIT = 20_000  # bytes: of 10,000 jobs that are kept, 200 MB of Redis
 ENDED: frozenset[JobState] = frozenset({"done", "cancelled", "failed"})
 # Why a running job is asked to stop. After the first two it ends as cancelled; after `shutdown` (its worker
 # leaves) and `yield` (a more urgent job waits) it is queued again; `lost` means that it now belongs to
@@ -59,6 +60,10 @@ class JobHandle(Protocol):
     def stop_reason(self) -> StopReason:
         """Why the job should stop; empty while it should not."""
 
+    @property
+    def dropped(self) -> frozenset[str]:
+        """What of its work the job should leave out from now on, in the words of who enqueued it; grows."""
+
     def progress(self, done: float, total: float, note: str = "") -> None:
         """Frames (or steps) done so far, of how many, and what goes on in plain words. Costs no I/O."""
 
@@ -90,6 +95,14 @@ class JobHandle(Protocol):
     def partials(self) -> list[JSON]:
         """All parts so far, those of earlier attempts included."""
 
+    def picture(self, jpeg: bytes) -> None:
+        """Show people how it stands; replaces the last one.
+
+        Raises:
+            InputError: more than `PICTURE_LIMIT` bytes.
+            JobLost: the job belongs to another worker.
+        """
+
 
 JobFunction = Callable[[JobHandle], JSON]
 
@@ -100,7 +113,10 @@ class JobOptions:
 
     Attributes:
         queue: who is served first: interactive, then batch, then fit.
-        key: two jobs of the same key are one job, as long as that one waits, runs, or its result is kept.
+        key: two jobs of the same key are one job, as long as that one waits, runs, or its result is kept,
+            and leaves nothing out.
+        once: that holds as well where the one of that key failed, was cancelled or leaves something out:
+            only `retry` runs it again.
         supersedes: a group; the new job cancels the older ones of the same group.
         title: what people read on the status page.
         timeout: seconds that one attempt may take.
@@ -110,6 +126,7 @@ class JobOptions:
 
     queue: QueueName = "interactive"
     key: str = ""
+    once: bool = False
     supersedes: str = ""
     title: str = ""
     timeout: int = 3600
@@ -230,6 +247,17 @@ def dump_json(name: str, value: JSON, limit: int) -> str:
     return text
 
 
+def checked_picture(jpeg: bytes) -> bytes:
+    """The picture as it came.
+
+    Raises:
+        InputError: more than `PICTURE_LIMIT` bytes.
+    """
+    if len(jpeg) > PICTURE_LIMIT:
+        raise InputError("picture", f"expected at most {PICTURE_LIMIT} bytes, got {len(jpeg)}")
+    return jpeg
+
+
 @dataclass
 class MemoryJob:
     """The in-memory twin of a running job, for tests of job functions and for runs without a queue.
@@ -246,7 +274,9 @@ class MemoryJob:
     parts: list[JSON] = field(default_factory=list)
     reports: list[tuple[float, float, str]] = field(default_factory=list)
     stop_reason: StopReason = ""
+    dropped: frozenset[str] = frozenset()
     asked: int = 0
+    shown: bytes | None = None
 
     def progress(self, done: float, total: float, note: str = "") -> None:
         self.reports.append((done, total, note))
@@ -268,3 +298,6 @@ class MemoryJob:
 
     def partials(self) -> list[JSON]:
         return list(self.parts)
+
+    def picture(self, jpeg: bytes) -> None:
+        self.shown = checked_picture(jpeg)

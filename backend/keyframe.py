@@ -26,12 +26,16 @@ Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 
 class Mark(BaseModel):
-    """What belongs to the frame `frame` with the checksum `sum`, both filled in as it is written."""
+    """What belongs to the frame `frame` with the checksum `sum`, both filled in as it is written.
+
+    `hid`: that nothing is shown after it is our doing.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     sum: str = ""
     frame: FrameNumber = 0
+    hid: bool = False
 
 
 class TrackedMark(Mark):
@@ -57,9 +61,8 @@ class Reach(BaseModel):
 
 
 class PromptMark(Mark):
-    """Of a person's keyframe that was tracked from; `hid`: that nothing is shown after it is our doing."""
+    """Of a person's keyframe that was tracked from."""
 
-    hid: bool = False
     onward: Reach | None = None
     back: Reach | None = None
 
@@ -108,6 +111,8 @@ class Keyframe:
     def from_json(cls, value: object) -> Self:
         """Read a keyframe; missing `rotation` means 0, missing `enabled` True.
 
+        Who corrects a box after which we had hidden the region sees the object there: our hiding ends.
+
         Raises:
             pydantic.ValidationError: no keyframe; the caller knows its place.
         """
@@ -127,7 +132,9 @@ class Keyframe:
         )
         if mark and mark.sum == keyframe.checksum():
             return replace(keyframe, mark=mark)
-        return replace(keyframe, revised=mark is not None and mark.frame == keyframe.frame)
+        if mark is None or mark.frame != keyframe.frame:
+            return keyframe
+        return replace(keyframe, revised=True, enabled=keyframe.enabled or mark.hid)
 
     def to_json(self, time: float) -> dict[str, Any]:
         """The keyframe as Label Studio takes it, with the mark sealed by the checksum."""
@@ -143,7 +150,7 @@ class Keyframe:
             "width": self.width,
             "height": self.height,
             "time": time,
-            **({MARK: mark.model_dump(exclude_none=True)} if mark else {}),
+            **({MARK: mark.model_dump(exclude_defaults=True)} if mark else {}),
         }
 
     @property

@@ -264,9 +264,20 @@ class LabelStudio:
         """The webhooks of a project."""
         return self._list(Webhook, "api/webhooks/", {"project": project_id})
 
-    def connect_webhook(self, project_id: int, url: str, actions: Sequence[str] = WEBHOOK_ACTIONS) -> Webhook:
-        """Add a webhook, or bring the one with this URL up to date."""
-        body = {
+    def connect_webhook(
+        self,
+        project_id: int,
+        url: str,
+        actions: Sequence[str] = WEBHOOK_ACTIONS,
+        authorization: SecretStr | None = None,
+    ) -> Webhook:
+        """Add a webhook, or bring the one with this URL up to date.
+
+        Args:
+            authorization: the header that the address asks for. Label Studio does not send the user and
+                password of a backend with its webhooks; other headers of the webhook stay as they are.
+        """
+        body: dict[str, object] = {
             "project": project_id,
             "url": url,
             "send_payload": True,
@@ -274,9 +285,13 @@ class LabelStudio:
             "is_active": True,
             "actions": list(actions),
         }
-        for known in self.list_webhooks(project_id):
-            if known.url == url:
-                return self._send(Webhook, "PATCH", f"api/webhooks/{known.id}/", body)
+        known = next((one for one in self.list_webhooks(project_id) if one.url == url), None)
+        if authorization is not None:
+            own = known.headers if known else {}
+            others = {name: text for name, text in own.items() if name.lower() != "authorization"}
+            body["headers"] = {**others, "Authorization": authorization.get_secret_value()}
+        if known:
+            return self._send(Webhook, "PATCH", f"api/webhooks/{known.id}/", body)
         return self._send(Webhook, "POST", "api/webhooks/", body)
 
     # One call

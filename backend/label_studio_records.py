@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class Record(BaseModel):
@@ -59,7 +59,7 @@ class Backend(Record):
 
 
 class Webhook(Record):
-    """A webhook of a project."""
+    """A webhook of a project. `headers` may hold passwords, and are not shown."""
 
     id: int
     url: str
@@ -67,6 +67,7 @@ class Webhook(Record):
     is_active: bool = True
     send_for_all_actions: bool = True
     actions: tuple[str, ...] = ()
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,14 @@ class BackgroundModel:
         """What predictions are marked with: the name of the weights and a part of their fingerprint."""
         return version_of(self._made.result()) if self.state == "ready" else UNKNOWN_VERSION
 
+    def fingerprint(self, seconds: float) -> str:
+        """What tells the weights from all others, whatever they are called; waits as `get` does.
+
+        Raises:
+            ModelNotReady: as `get`.
+        """
+        return self.get(seconds).fingerprint()
+
     @property
     def description(self) -> str:
         """One line for people: which weights these are, or how far they are."""

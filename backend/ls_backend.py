@@ -14,8 +14,10 @@ Install 2.x, which is not in the package index, with
     pip install --no-deps label-studio-ml==1.0.9
     pip install colorama attrs label-studio-tools lxml appdirs
 
-Settings come from the environment, as for `edgetam serve`. Videos need `edgetam worker` beside it, with the
-same REDIS_URL, or the same MODEL_DIR.
+Both need 'edgetam-labeling[server]' beside them. Settings come from the environment, as for `edgetam serve`.
+Videos need `edgetam worker` beside it, with the same REDIS_URL, or the same MODEL_DIR. 1.0.9 answers every
+project by the labeling config of the one that was opened last, so it needs a server for each project. Tests
+run the real 1.0.9; 2.x only in the shape of its base class.
 """
 
 from __future__ import annotations
@@ -23,18 +25,20 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from backend import events
-from backend.protocol import Params, PredictRequest, SetupRequest, WebhookRequest, id_of
+from backend.protocol import EVENTS, PredictRequest, SetupRequest, WebhookRequest, id_of
 from backend.settings import Settings
 from edgetam_model import InputError
 
 if TYPE_CHECKING:
+    from backend.queue import JobQueue
     from backend.services import Services
 
 try:
@@ -47,17 +51,40 @@ except ImportError as error:
 
 PATIENCE = 1.0  # seconds that a request waits for a Redis that is away
 
+_making = threading.RLock()  # the first requests may come at once, each on a thread of its own
+
+
+def services() -> Services:
+    """The services of this process, made when the first request needs them."""
+    with _making:
+        return _services()
+
+
+def job_queue() -> JobQueue:
+    """The job queue alone: 1.0.9 handles each event in a process of its own, which needs no model."""
+    with _making:
+        return _job_queue()
+
 
 @functools.cache
-def services() -> Services:
-    """The services of this process, made when the first request needs them, and ended with the process."""
-    from backend.services import queue_for, services_for
+def _services() -> Services:
+    from backend.services import services_for
 
-    settings = Settings.from_env(os.environ)
+    return services_for(_settings(), _job_queue())
+
+
+@functools.cache
+def _job_queue() -> JobQueue:
+    from backend.services import queue_for
+
     held = ExitStack()
     atexit.register(held.close)
-    queue, _ = held.enter_context(queue_for(settings, PATIENCE))
-    return services_for(settings, queue)
+    queue, _ = held.enter_context(queue_for(_settings(), PATIENCE))
+    return queue
+
+
+def _settings() -> Settings:
+    return Settings.from_env(os.environ)
 
 
 class EdgeTAMBackend(LabelStudioMLBase):  # type: ignore[misc]  # the package has no types
@@ -68,7 +95,13 @@ class EdgeTAMBackend(LabelStudioMLBase):  # type: ignore[misc]  # the package ha
         label_config: the project's.
         hostname, access_token: of Label Studio, given by 1.0.9 only.
         train_output, model_version: given by 1.0.9 only; not needed here.
+
+    Attributes:
+        TRAIN_EVENTS: what 1.0.9 calls `fit` for. Its own list lacks START_TRAINING, and ANNOTATIONS_DELETED
+            as Label Studio spells it.
     """
+
+    TRAIN_EVENTS = tuple(sorted(EVENTS))
 
     def __init__(
         self,
@@ -109,7 +142,7 @@ class EdgeTAMBackend(LabelStudioMLBase):  # type: ignore[misc]  # the package ha
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, str]:
         """Keep an event. 2.x calls `fit(event, data, …)`, 1.0.9 `fit((), event=…, data=…, …)`."""
         event = event_of(args, kwargs)
-        job = events.record(event, services().queue) if event else None
+        job = events.record(event, job_queue()) if event else None
         return {"job_id": job} if job else {}
 
 
@@ -121,14 +154,17 @@ def answers_to(
     Raises:
         InputError: a wrong task or context, with the field named.
     """
-    for number, task in enumerate(tasks):
-        if not isinstance(task, dict):
-            raise InputError(f"tasks.{number}", f"expected an object, got {type(task).__name__}")
-    if context is not None and not isinstance(context, dict):
-        raise InputError("context", f"expected an object or null, got {type(context).__name__}")
-    request = PredictRequest(
-        tasks=list(tasks), label_config=label_config, project=project, params=Params(context=context)
-    )
+    body = {
+        "tasks": tasks,
+        "label_config": label_config,
+        "project": project,
+        "params": {"context": context},
+    }
+    try:
+        request = PredictRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise InputError(".".join(str(part) for part in first["loc"])[:200], first["msg"]) from None
     return list(known.answers.predict(request)["results"])
 
 

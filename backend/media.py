@@ -39,6 +39,10 @@ SERVED = re.compile(
 )
 LOCAL_FILES = re.compile(r"/data/local-files/?")
 STORAGE_SCHEMES = frozenset({"s3", "gs", "azure-blob"})
+LOCKED = (
+    "lies in Label Studio, and this process has no token for it: set LABEL_STUDIO_URL and "
+    "LABEL_STUDIO_API_KEY for `edgetam serve` and for every `edgetam worker`"
+)
 MAX_INLINE_BYTES = 32 * 2**20
 HEAD_BYTES = 600  # three packets of a transport stream, the widest mark there is
 FRESH_S = 5.0  # how long a file counts as unchanged: a click follows a click without asking again
@@ -181,7 +185,7 @@ class MediaIntake:
             return self._label_studio
         url = self._settings.label_studio_url or asking.hostname
         if not url or asking.token is None:
-            raise MediaError("data", "lies in Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY")
+            raise MediaError("data", LOCKED)
         key = (url, asking.token.get_secret_value())
         with self._lock:
             if len(self._guests) > MAX_GUESTS:

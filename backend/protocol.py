@@ -125,14 +125,16 @@ class Projects:
         self._known: OrderedDict[str, KnownProject] = OrderedDict()
         self._guard = threading.Lock()
 
-    def remember(self, setup: SetupRequest) -> None:
-        """Keep what a project said; what it said before is replaced."""
+    def remember(self, setup: SetupRequest) -> bool:
+        """Keep what a project said; what it said before is replaced. True: it was not known yet."""
         known = KnownProject(setup.hostname or None, setup.access_token, setup.label_config)
         with self._guard:
+            is_new = setup.project not in self._known
             self._known[setup.project] = known
             self._known.move_to_end(setup.project)
             if len(self._known) > MAX_PROJECTS:
                 self._known.popitem(last=False)
+        return is_new
 
     def of(self, project: str | None) -> KnownProject:
         """What is known of a project, by the name that it gave; nothing of others."""

@@ -77,7 +77,7 @@ class JobQueue:
         self.tickets = Tickets(self.store)
 
     def enqueue(self, kind: str, payload: JSONDict, options: JobOptions | None = None) -> Enqueued:
-        """Put a job in, once per key.
+        """Put a job in, once per key. One that waits already comes forward into a more urgent queue.
 
         Args:
             kind: the name under which the workers have its function.
@@ -95,12 +95,16 @@ class JobQueue:
             scripts.ENQUEUE,
             *(job_id, kind, options.queue, text, options.key, options.supersedes, options.title),
             *(options.timeout, options.max_attempts, options.result_ttl, self.limits.of(options.queue)),
+            int(options.once),
         )
         verb = answer[0].decode()
         if verb == "full":
             raise QueueFull(options.queue, int(answer[1]), _retry_after(float(answer[2]), int(answer[3])))
         if verb == "old":
-            return Enqueued(answer[1].decode(), created=False)
+            known, ticket = answer[1].decode(), answer[2].decode()
+            if ticket:
+                self.tickets.issue([Ticket(known, kind, options.queue, ticket, options.timeout)])
+            return Enqueued(known, created=False)
         self.tickets.issue([Ticket(job_id, kind, options.queue, f"{job_id}-0", options.timeout)])
         return Enqueued(job_id, created=True, superseded=tuple(other.decode() for other in answer[2:]))
 
@@ -108,6 +112,17 @@ class JobQueue:
         """Take a waiting job out, or have a running one stop at its next frame; False: over or unknown."""
         state = self.store.run(scripts.CANCEL, job_id, "cancelled").decode()
         return state in {"queued", "running"}
+
+    def drop(self, job_id: str, words: Sequence[str]) -> frozenset[str]:
+        """Have a job leave out a part of its work; another one of its key will be a new job then.
+
+        Args:
+            words: what to leave out, without spaces; the job's function knows them.
+
+        Returns:
+            All that the job leaves out; nothing where it is over or unknown.
+        """
+        return frozenset(self.store.run(scripts.DROP, job_id, *words).decode().split())
 
     def retry(self, job_id: str) -> bool:
         """Queue a failed or cancelled job again, from its last checkpoint; False: neither, or unknown."""
@@ -153,6 +168,12 @@ class JobQueue:
         with reaching_redis():
             answer = self.store.redis.lrange(self.store.key("parts", job_id), start, -1)
         return [json.loads(part) for part in self.store.ask(answer, list)]
+
+    def picture(self, job_id: str) -> bytes | None:
+        """JPEG of a recent frame of the job; None: there is none (yet, or any more)."""
+        with reaching_redis():
+            answer = self.store.redis.get(self.store.key("picture", job_id))
+        return None if answer is None else self.store.ask(answer, bytes)
 
     def wait(self, job_id: str, seconds: float) -> JobStatus | None:
         """`status` as soon as the job is over, or after so many seconds."""

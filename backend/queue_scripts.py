@@ -4,7 +4,8 @@ Every script gets the name space as its only key and takes the time from Redis, 
 that all machines share. A job's writes name the attempt that they belong to; those of an attempt that is
 over change nothing. The keys, below the name space:
 
-- `job:ID` hash: all about one job; `parts:ID` list: its finished results; `chunk:ID:TOKEN:N`: its checkpoint
+- `job:ID` hash: all about one job; `parts:ID` list: its finished results; `chunk:ID:TOKEN:N`: its checkpoint;
+  `picture:ID`: how it stands, for people; it vanishes by itself
 - `waiting:QUEUE` sorted set: queued jobs by the time they are due; `running`: by the last sign of life
 - `key:KEY`: the job of that key; `group:GROUP` set: live jobs of the group
 - `recent`, `dead` sorted sets: all jobs, and failed ones, by time; `counts`, `pace` hashes: for monitors
@@ -81,10 +82,22 @@ local function cancel(id, why)
 end
 """
 
-# id, kind, queue, payload, key, group, title, timeout, max_attempts, ttl, limit
+# A job that is there already comes forward where the new request is more urgent, with a ticket to be issued.
+# id, kind, queue, payload, key, group, title, timeout, max_attempts, ttl, limit, once
 ENQUEUE = (
     _COMMON
     + """
+local RANK = {interactive = 1, batch = 2, fit = 3}
+local function raise(other, queue)
+  local was = get(other, 'queue')
+  if RANK[queue] >= RANK[was] then return '' end
+  set(other, 'queue', queue)
+  if redis.call('ZREM', at('waiting', was), other) == 0 then return '' end
+  redis.call('ZADD', at('waiting', queue), get(other, 'due'), other)
+  local ticket = other .. '-' .. redis.call('HINCRBY', at('job', other), 'tickets', 1)
+  set(other, 'ticket', ticket, 'ticketed', now)
+  return ticket
+end
 local id, kind, queue, payload, key, group, title = unpack(ARGV, 1, 7)
 local timeout, max_attempts, ttl, limit = unpack(ARGV, 8, 11)
 if redis.call('EXISTS', at('job', id)) == 1 then return {'new', id} end
@@ -93,7 +106,10 @@ if key ~= '' then
   if other then
     local state = get(other, 'state')
     local live = (state == 'queued' or state == 'running') and get(other, 'cancel') == ''
-    if live or state == 'done' then return {'old', other} end
+    local good = (live or state == 'done') and get(other, 'dropped') == ''
+    if good or (state ~= '' and ARGV[12] == '1') then
+      return {'old', other, live and raise(other, queue) or ''}
+    end
   end
 end
 local older, leaving = {}, 0
@@ -123,6 +139,23 @@ return {'new', id, unpack(older)}
 # id, why
 CANCEL = _COMMON + "return cancel(ARGV[1], ARGV[2])"
 
+# id, words
+DROP = (
+    _COMMON
+    + """
+local id, state = ARGV[1], get(ARGV[1], 'state')
+if state ~= 'queued' and state ~= 'running' then return '' end
+local known = {}
+for word in string.gmatch(get(id, 'dropped'), '%S+') do known[word] = true end
+for i = 2, #ARGV do known[ARGV[i]] = true end
+local words = {}
+for word in pairs(known) do words[#words + 1] = word end
+table.sort(words)  -- `pairs` has no order that a replica could rely on
+set(id, 'dropped', table.concat(words, ' '))
+return table.concat(words, ' ')
+"""
+)
+
 # id
 RETRY = (
     _COMMON
@@ -148,8 +181,9 @@ CLAIM = (
     + """
 local id, worker, claim = ARGV[1], ARGV[2], ARGV[3]
 local job, state = at('job', id), get(ARGV[1], 'state')
+local ROW = {'attempt', 'kind', 'queue', 'payload', 'timeout', 'checkpoint', 'kept', 'dropped'}
 if state == 'running' and get(id, 'claim') == claim then
-  return redis.call('HMGET', job, 'attempt', 'kind', 'queue', 'payload', 'timeout', 'checkpoint', 'kept')
+  return redis.call('HMGET', job, unpack(ROW))
 end
 if state ~= 'queued' or tonumber(get(id, 'due')) > now then return false end
 redis.call('HINCRBY', job, 'attempt', 1)
@@ -161,27 +195,31 @@ redis.call('ZADD', P .. 'running', now, id)
 local kept = tonumber(get(id, 'kept'))
 if kept == 0 then redis.call('DEL', at('parts', id))
 else redis.call('LTRIM', at('parts', id), 0, kept - 1) end
-return redis.call('HMGET', job, 'attempt', 'kind', 'queue', 'payload', 'timeout', 'checkpoint', 'kept')
+return redis.call('HMGET', job, unpack(ROW))
 """
 )
 
 # id, attempt, done, total, note, rate, then the more urgent queues that this worker serves.
+# Answers with the reason to stop, if any, and with what to leave out.
 # A job that can resume makes room for one that has waited a second, at most one job in five seconds.
 BEAT = (
     _COMMON
     + """
 local id = ARGV[1]
-if not held(id, ARGV[2]) then return 'lost' end
+if not held(id, ARGV[2]) then return {'lost', ''} end
 set(id, 'done', ARGV[3], 'total', ARGV[4], 'note', ARGV[5], 'rate', ARGV[6])
 redis.call('ZADD', P .. 'running', now, id)
-if get(id, 'cancel') ~= '' then return get(id, 'cancel') end
+local dropped = get(id, 'dropped')
+if get(id, 'cancel') ~= '' then return {get(id, 'cancel'), dropped} end
 if get(id, 'checkpoint') ~= '' then
   for i = 7, #ARGV do
     local urgent = redis.call('ZCOUNT', at('waiting', ARGV[i]), '-inf', now - 1000)
-    if urgent > 0 and redis.call('SET', P .. 'yielded', id, 'NX', 'PX', 5000) then return 'yield' end
+    if urgent > 0 and redis.call('SET', P .. 'yielded', id, 'NX', 'PX', 5000) then
+      return {'yield', dropped}
+    end
   end
 end
-return ''
+return {'', dropped}
 """
 )
 
@@ -193,6 +231,17 @@ local id, index = ARGV[1], tonumber(ARGV[3])
 if not held(id, ARGV[2]) then return 0 end
 local length = redis.call('LLEN', at('parts', id))
 if length == index then redis.call('RPUSH', at('parts', id), ARGV[4]) end
+return 1
+"""
+)
+
+# id, attempt, JPEG. It lives as long as a result would; each newer one begins that time anew.
+PICTURE = (
+    _COMMON
+    + """
+local id = ARGV[1]
+if not held(id, ARGV[2]) then return 0 end
+redis.call('SET', at('picture', id), ARGV[3], 'EX', get(id, 'ttl'))
 return 1
 """
 )

@@ -118,7 +118,7 @@ def services_for(settings: Settings, queue: JobQueue, problems: Problems | None 
         access=Access.from_settings(settings),
         model=model,
         images=images,
-        answers=Answers(images, VideoRequests(settings, queue), projects),
+        answers=Answers(images, VideoRequests(settings, queue, model.fingerprint), projects),
         queue=queue,
         projects=projects,
         problems=problems,

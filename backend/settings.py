@@ -110,7 +110,9 @@ class Settings(BaseModel):
         description="password that goes with BASIC_AUTH_USER",
     )
     token: SecretStr | None = Field(
-        default=None, validation_alias="EDGETAM_TOKEN", description="bearer token that this server accepts"
+        default=None,
+        validation_alias="EDGETAM_TOKEN",
+        description="bearer token that this server accepts, also as the password of the user token",
     )
     host: str = Field(default="0.0.0.0", validation_alias="HOST", description="address to listen on")  # noqa: S104
     port: int = Field(
@@ -160,7 +162,7 @@ class Settings(BaseModel):
     )
 
     answer_seconds: float = Field(
-        default=5.0,
+        default=2.0,
         ge=0,
         le=90,  # Label Studio gives up after 100 s
         validation_alias="EDGETAM_ANSWER_SECONDS",
@@ -186,10 +188,10 @@ class Settings(BaseModel):
         description="image requests computed at once",
     )
     keyframe_tolerance: float = Field(
-        default=0.0,
+        default=1.0,
         ge=0,
         validation_alias="EDGETAM_KEYFRAME_TOLERANCE",
-        description="pixels by which thinned keyframes may be off; 0: a keyframe for every frame",
+        description="pixels by which thinned keyframes may be off, less on small boxes; 0: one a frame",
     )
     mask_tolerance: float = Field(
         default=1.0,

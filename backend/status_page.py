@@ -13,7 +13,6 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,10 +28,7 @@ TEMPLATE = Path(__file__).parent / "templates" / "status.html"
 POLICY_MARK = "{content-security-policy}"
 JOB = re.compile(r"/api/jobs/([A-Za-z0-9_-]{1,64})(?:/(cancel|retry|thumbnail))?")
 JSON_TYPE = "application/json"
-IMAGE_STARTS = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
-
-Thumbnail = Callable[[str], bytes | None]
-"""A job's id → PNG or JPEG of its last frame with the masks over it; None: there is none (yet)."""
+JPEG_START = b"\xff\xd8\xff"
 
 
 class JobDesk(JobReader, Protocol):
@@ -44,6 +40,8 @@ class JobDesk(JobReader, Protocol):
 
     def retry(self, job_id: str) -> bool: ...
 
+    def picture(self, job_id: str) -> bytes | None: ...
+
 
 class StatusPages:
     """Answers what a browser or a script asks; may be shared between threads.
@@ -53,7 +51,6 @@ class StatusPages:
         model: of this server.
         problems: of this server.
         device: what the model was asked to run on.
-        thumbnail: makes pictures of jobs; None: there are none.
     """
 
     def __init__(
@@ -62,13 +59,11 @@ class StatusPages:
         model: BackgroundModel,
         problems: Problems,
         device: str = "auto",
-        thumbnail: Thumbnail | None = None,
     ) -> None:
         self._queue = queue
         self._model = model
         self._problems = problems
         self._device = device
-        self._thumbnail = thumbnail
 
     @classmethod
     def from_settings(
@@ -126,12 +121,10 @@ class StatusPages:
         return _json({"job": asdict(job_view(status))})
 
     def _picture(self, job_id: str) -> Page:
-        picture = self._thumbnail(job_id) if self._thumbnail else None
-        kinds = (kind for start, kind in IMAGE_STARTS if picture and picture.startswith(start))
-        kind = next(kinds, None)
-        if picture is None or kind is None:
+        picture = self._queue.picture(job_id)
+        if picture is None or not picture.startswith(JPEG_START):
             return _problem(404, "there is no picture of this job")
-        return Page(picture, kind)
+        return Page(picture, "image/jpeg")
 
     def _model_view(self) -> ModelView:
         model = self._model

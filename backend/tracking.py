@@ -19,8 +19,9 @@ from backend.label_studio import LabelStudio, LabelStudioError
 from backend.loading import BackgroundModel, version_of
 from backend.media import MediaIntake
 from backend.settings import Settings
+from backend.thumbnails import SeenFrames, thumbnail
 from backend.video_plan import RegionPlan
-from backend.video_work import TrackRequest, VideoFacts, VideoWork, frame_row, read_parts
+from backend.video_work import TrackRequest, VideoFacts, VideoWork, frame_row, read_parts, region_mark
 from edgetam_model import MediaError, Prompt, open_source
 
 if TYPE_CHECKING:
@@ -188,15 +189,17 @@ class Run:
         self.short = False
         self._place = _Place()
         self._pending: dict[str, list[JSON]] = {}
+        self._seen = SeenFrames(source)
+        self._result: FrameResult | None = None
         blob = job.last_checkpoint()
         self.is_new = blob is None
         self.session: VideoSession
         if blob is None:
-            self.session = tracker.open(source)
+            self.session = tracker.open(self._seen)
         else:
             head, _, rest = blob.partition(b"\n")
             self._place = _Place(**json.loads(head))
-            self.session = tracker.resume(rest, source)
+            self.session = tracker.resume(rest, self._seen)
         self._began = time.monotonic()
         self._before = self._place.done
         self._due = self._began + FIRST_HAND_IN
@@ -219,7 +222,9 @@ class Run:
         return {"frames": self._place.done, "total": self.total, "short": self.short}
 
     def _follow_leg(self, leg: Leg) -> bool:
-        self._cast(leg)
+        dropped = self.job.dropped
+        if not self._cast(leg, dropped):
+            return True
         first = leg.start if self._place.frame is None else self._place.frame
         step = -1 if leg.reverse else 1
         if (leg.stop - first) * step < 0:
@@ -228,25 +233,34 @@ class Run:
         for result in self.session.propagate(first, leg.stop, reverse=leg.reverse):
             seen = result.frame
             self._collect(leg, result)
+            self._result = result
             # Before the frame counts: all frames are done only when the last part is readable.
             self.job.progress(self._place.done, self.total, self._note())
             self._place.done += 1
             self._place.frame = seen + step
             if self.job.cancelled():
                 return False
+            if self.job.dropped != dropped:
+                self._hand_in()
+                return self._follow_leg(leg)  # from the next frame on, without what was dropped
             if time.monotonic() >= self._due:
                 self._hand_in()
         self.short = self.short or seen != leg.stop
         return True
 
-    def _cast(self, leg: Leg) -> None:
-        """Have exactly the regions of the leg in the session; a number from 1 stands for each."""
-        wanted = {place + 1 for place in leg.regions}
+    def _cast(self, leg: Leg, dropped: frozenset[str]) -> bool:
+        """Have exactly the regions of the leg in the session that nobody dropped; False: none is left.
+
+        A number from 1 stands for each.
+        """
+        marks = {place + 1: region_mark(self.plans[place].region.id) for place in leg.regions}
+        wanted = {number for number, mark in marks.items() if mark not in dropped}
         for number in set(self.session.objects) - wanted:
             self.session.remove_object(number)
         for number in sorted(wanted - set(self.session.objects)):
             for frame, box in sorted(self.plans[number - 1].prompts.items()):
                 self.session.add_prompt(frame, number, Prompt(box=_at_least_a_pixel(box)))
+        return bool(wanted)
 
     def _collect(self, leg: Leg, result: FrameResult) -> None:
         for place in leg.regions:
@@ -256,7 +270,8 @@ class Run:
                 rows.append(frame_row(result.frame, found))
 
     def _hand_in(self) -> None:
-        """Give away what is finished, and the state to go on from."""
+        """Give away what is finished, how it looks, and the state to go on from."""
+        self._show()
         if self._pending:
             self.job.partial({"frames": cast(JSON, self._pending)})
             self._pending = {}
@@ -264,6 +279,12 @@ class Run:
         head = json.dumps(asdict(self._place)).encode()
         self.job.checkpoint(head + b"\n" + self.session.checkpoint())
         self._due = time.monotonic() + HAND_IN
+
+    def _show(self) -> None:
+        """A picture of the last frame, where it was computed and not only prompted."""
+        last, result = self._seen.last, self._result
+        if last is not None and result is not None and last[0] == result.frame:
+            self.job.picture(thumbnail(last[1], result))
 
     def _forget(self) -> None:
         """Drop finished frames from the session: the parts have them, and checkpoints would grow."""

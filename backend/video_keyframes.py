@@ -15,6 +15,7 @@ from backend.keyframe import DECIMALS, Box, Keyframe, PromptMark, Reach, Tracked
 from backend.video_plan import RegionPlan, Stretch
 from edgetam_model import InputError
 
+SMALL_SHARE = 0.05  # of a box's shorter side: no edge is missed by more, so that an IoU above .8 is sure
 DOUBTFUL_SHARE = 0.1  # of a track's frames: what a person should look at first
 
 
@@ -51,7 +52,7 @@ class KeyframeOptions:
 
     Attributes:
         tolerance: pixels by which Label Studio's straight lines between keyframes may miss any edge of
-            a tracked box; 0: a keyframe on every frame.
+            a tracked box, less where the box is small; 0: a keyframe on every frame.
         hold_end: whether the last box stays on screen after the last tracked frame, as Label Studio
             does with a person's own; without it the region ends where the tracking ended.
 
@@ -187,21 +188,16 @@ class _Joining:
         keyframe = self.at[number]
         if not keyframe.enabled:
             return
-        mark = keyframe.mark
-        if not keyframe.tracked:
-            person = mark if isinstance(mark, PromptMark) else PromptMark()
-            mark = person.model_copy(update={"hid": True})
+        mark = (keyframe.mark or PromptMark()).model_copy(update={"hid": True})
         self.at[number] = replace(keyframe, enabled=False, mark=mark)
 
     def _show(self, number: int) -> None:
         """Undo our own hiding where nothing lies between a keyframe and the next."""
         keyframe = self.at[number]
         mark = keyframe.mark
-        if not keyframe.hidden_by_us:
-            return
-        if isinstance(mark, PromptMark):
-            mark = mark.model_copy(update={"hid": False})
-        self.at[number] = replace(keyframe, enabled=True, mark=mark)
+        if keyframe.hidden_by_us:
+            mark = mark and mark.model_copy(update={"hid": False})
+            self.at[number] = replace(keyframe, enabled=True, mark=mark)
 
 
 def _found(stretch: Stretch, results: Mapping[int, TrackedBox], frames: FrameMap) -> dict[int, TrackedBox]:
@@ -252,7 +248,8 @@ def _keyframes(
         height, width = size
         left, top, w, h = percents.T
         edges = np.stack([left * width, top * height, (left + w) * width, (top + h) * height], axis=1) / 100
-        keep = thinned(numbers, edges, options.tolerance)
+        sides = (edges[:, 2:] - edges[:, :2]).min(axis=1)
+        keep = thinned(numbers, edges, np.minimum(options.tolerance, SMALL_SHARE * sides))
     keyframes = []
     for i in keep:
         number = int(numbers[i])
@@ -263,15 +260,18 @@ def _keyframes(
     return keyframes
 
 
-def thinned(numbers: NDArray[np.int64], edges: NDArray[np.float64], tolerance: float) -> list[int]:
-    """Which of N boxes to keep, so that straight lines between them miss no edge by more than `tolerance`.
+def thinned(
+    numbers: NDArray[np.int64], edges: NDArray[np.float64], tolerances: NDArray[np.float64]
+) -> list[int]:
+    """Which of N boxes to keep, so that straight lines between them miss no edge by more than its tolerance.
 
     From each kept box the line goes to the farthest box that it may reach: the slopes that pass every
     box between within the tolerance form an interval for each edge, which only narrows.
 
     Args:
         numbers: (N,) ascending.
-        edges: (N, 4) positions, in the unit of the tolerance.
+        edges: (N, 4) positions.
+        tolerances: (N,) of each box, in the unit of the edges.
 
     Returns:
         Indices, ascending; the first and the last box always.
@@ -285,8 +285,8 @@ def thinned(numbers: NDArray[np.int64], edges: NDArray[np.float64], tolerance: f
             slope = (edges[i] - edges[start]) / span
             if ((low <= slope) & (slope <= high)).all():
                 farthest = i
-            low = np.maximum(low, slope - tolerance / span)
-            high = np.minimum(high, slope + tolerance / span)
+            low = np.maximum(low, slope - tolerances[i] / span)
+            high = np.minimum(high, slope + tolerances[i] / span)
             if (low > high).any():
                 break
         keep.append(farthest)

@@ -14,7 +14,7 @@ from hashlib import sha256
 from itertools import pairwise
 
 from backend.frame_map import FrameMap
-from backend.keyframe import Box, Keyframe, PromptMark, Reach, TrackedMark
+from backend.keyframe import DECIMALS, Box, Keyframe, PromptMark, Reach, TrackedMark
 from backend.video_command import Command, parse_command
 from backend.video_prompts import VideoRegion
 
@@ -107,7 +107,8 @@ def plan_request(regions: Sequence[VideoRegion], frames: FrameMap, size: tuple[i
     """Plan every region of a request, in order.
 
     Where a person typed a command, only the regions with a command are tracked: the others came along
-    because they have the same class. A region without a class and without a command is left alone.
+    because they have the same class. A region without a class and without a command is left alone, unless
+    the button stands in the class's place.
 
     Args:
         size: (H, W) of the video in pixels.
@@ -118,7 +119,7 @@ def plan_request(regions: Sequence[VideoRegion], frames: FrameMap, size: tuple[i
     commanded = any(region.command for region in regions)
     plans = []
     for region in regions:
-        asked = region.command is not None if commanded else bool(region.labels)
+        asked = region.command is not None if commanded else bool(region.labels) or region.pressed
         if asked:
             plans.append(plan_region(region, parse_command(region.command or ""), frames, size))
         else:
@@ -134,7 +135,7 @@ def plan_region(region: VideoRegion, command: Command, frames: FrameMap, size: t
     """
     if command.stop:
         return RegionPlan(region, region.keyframes, {}, stop=True)
-    keyframes = _with_a_prompt(_shown_again(_clamped(region.keyframes, frames)), size)
+    keyframes = _with_a_prompt(_as_shown(_shown_again(_clamped(region.keyframes, frames))), size)
     boxes = {k.frame: box for k in keyframes if not k.tracked and (box := k.pixels(size))}
     if not boxes:
         return RegionPlan(region, region.keyframes, {})
@@ -299,13 +300,58 @@ def _clamped(keyframes: Iterable[Keyframe], frames: FrameMap) -> list[Keyframe]:
 def _shown_again(keyframes: list[Keyframe]) -> list[Keyframe]:
     """Show the boxes that a person drew where we had hidden the region.
 
-    Label Studio makes such a keyframe hidden, like the one before it; who draws a box means to see it.
+    Label Studio makes such a keyframe hidden, like the one before it; who draws a box means to see it. Where
+    a person hid the region, it stays hidden: there a new box shows on its own frame, until the person
+    switches it on.
     """
-    shown = keyframes[:1]
-    for before, keyframe in pairwise(keyframes):
+    shown, ours = keyframes[:1], bool(keyframes) and keyframes[0].hidden_by_us
+    for keyframe in keyframes[1:]:
         new = not keyframe.tracked and keyframe.mark is None and not keyframe.revised
-        shown.append(replace(keyframe, enabled=True) if new and before.hidden_by_us else keyframe)
+        if not (ours and new):
+            ours = keyframe.hidden_by_us
+        shown.append(replace(keyframe, enabled=True) if ours and new else keyframe)
     return shown
+
+
+def _as_shown(keyframes: list[Keyframe]) -> list[Keyframe]:
+    """Keep a thinned track as it is shown up to a person's new box.
+
+    Otherwise the straight line from our keyframe before it would lead to the new box, which is where it is
+    because the track is wrong there.
+    """
+    held = []
+    for place in range(1, len(keyframes) - 1):
+        before, here, after = keyframes[place - 1 : place + 2]
+        onward = next((k for k in keyframes[place + 1 :] if k.tracked), None)
+        back = next((k for k in reversed(keyframes[:place]) if k.tracked), None)
+        if here.tracked:
+            continue
+        if onward and before.frame + 1 < here.frame and _is_one_track(onward, before):
+            held.append(_between(before, onward, here.frame - 1))
+        if back and here.frame + 1 < after.frame and _is_one_track(back, after):
+            held.append(_between(back, after, here.frame + 1))
+    return sorted([*keyframes, *held], key=lambda k: k.frame)
+
+
+def _is_one_track(tracked: Keyframe, other: Keyframe) -> bool:
+    """Whether a tracked keyframe was reached by way of the other one, and seen all the way between."""
+    mark = tracked.mark
+    if not isinstance(mark, TrackedMark) or not min(tracked, other, key=lambda k: k.frame).enabled:
+        return False
+    if isinstance(other.mark, TrackedMark):
+        return (other.mark.source, other.mark.anchor) == (mark.source, mark.anchor)
+    return other.frame == mark.source and other.box_sum() == mark.anchor
+
+
+def _between(first: Keyframe, last: Keyframe, frame: int) -> Keyframe:
+    """The box that Label Studio draws between two keyframes of one track, as a tracked keyframe."""
+    share = (frame - first.frame) / (last.frame - first.frame)
+    numbers = zip(_numbers(first)[1:], _numbers(last)[1:], strict=True)
+    x, y, w, h, rotation = (round(a + (b - a) * share, DECIMALS) for a, b in numbers)
+    marks = [k.mark for k in (first, last) if isinstance(k.mark, TrackedMark)]
+    score = min(mark.score for mark in marks)
+    mark = marks[0].model_copy(update={"score": score, "hid": False})
+    return Keyframe(frame, x, y, w, h, rotation, mark=mark)
 
 
 def _with_a_prompt(keyframes: list[Keyframe], size: tuple[int, int]) -> list[Keyframe]:

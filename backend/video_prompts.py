@@ -23,11 +23,13 @@ class VideoControl:
         from_name: of the VideoRectangle tag.
         to_name: of the Video tag.
         command: of the per-region TextArea for commands; None where there is none.
+        buttons: labels that are buttons, as Track is, and no classes.
     """
 
     from_name: str
     to_name: str
     command: str | None = None
+    buttons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,11 @@ class VideoRegion:
     Attributes:
         id, from_name, to_name: as Label Studio must see them again.
         labels: its classes; none while a person takes the label off.
+        pressed: a button stood where the class belongs.
         keyframes: ascending by frame, as sent; the tracker's and the person's, each frame once.
         frames_count, duration: what Label Studio says about the video, where it does.
         command: what the person typed last beside it, or None.
-        raw: the region's JSON.
+        raw: the region's JSON, without buttons among its labels.
         command_raw: the JSON of the command; Label Studio forgets it unless it is sent back.
     """
 
@@ -54,6 +57,7 @@ class VideoRegion:
     command: str | None
     raw: Mapping[str, Any]
     command_raw: Mapping[str, Any] | None = None
+    pressed: bool = False
 
 
 class _Value(BaseModel):
@@ -128,18 +132,31 @@ def _read_region(
         raise _input_error(path, error) from error
     value = region.value
     command, command_raw = commands.get(region.id, (None, None))
+    given = value.labels or ()
+    classes = tuple(label for label in given if label not in control.buttons)
     return VideoRegion(
         id=region.id,
         from_name=region.from_name or control.from_name,
         to_name=region.to_name or control.to_name,
-        labels=value.labels or (),
+        labels=classes,
         keyframes=_read_sequence(value.sequence, f"{path}.value.sequence"),
         frames_count=round(value.framesCount) if value.framesCount else None,
         duration=value.duration or None,
         command=command,
-        raw=item,
+        raw=item if len(classes) == len(given) else _labelled(item, classes),
         command_raw=command_raw,
+        pressed=len(classes) < len(given),
     )
+
+
+def _labelled(item: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, Any]:
+    """A region with these classes alone.
+
+    Of the labels that are chosen for a region Label Studio sends the first control's that has one: where the
+    class was taken off, that is the button. Sent back as a label, it would stay the region's class.
+    """
+    value = {key: entry for key, entry in item["value"].items() if key != "labels"}
+    return {**item, "value": {**value, "labels": list(classes)} if classes else value}
 
 
 def _read_sequence(sequence: Sequence[object], path: str) -> tuple[Keyframe, ...]:

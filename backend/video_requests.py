@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -17,10 +17,21 @@ from backend.video_command import parse_command
 from backend.video_keyframes import KeyframeOptions
 from backend.video_plan import RegionPlan, plan_region
 from backend.video_prompts import result_of
-from backend.video_work import KIND, Found, TrackRequest, VideoFacts, VideoWork, command_of, read_parts
+from backend.video_work import (
+    KIND,
+    Found,
+    TrackRequest,
+    VideoFacts,
+    VideoWork,
+    command_of,
+    read_parts,
+    region_mark,
+)
 from edgetam_model import InputError
 
 POLL = 0.05  # seconds between two looks at a job
+LOAD_SECONDS = 20.0  # how long a press waits for the model, whose fingerprint names the job; 2 to 5 are usual
+LOAD_SECONDS_BATCH = 2.0  # somebody may only have opened the task, and its page waits
 STOP_SECONDS = 2.0  # how long `stop` waits for a job to hand in what it has
 LOOK_BACK = 200  # newest jobs among which older ones of the same regions are looked for
 HOURS_12 = 12 * 3600  # seconds that one attempt may take: 1e6 frames at 23 frames/s
@@ -46,11 +57,13 @@ class VideoRequests:
     Args:
         settings: how long to wait, how keyframes are thinned, how long results live.
         queue: where jobs go.
+        weights: the fingerprint of the weights that track, waited for so many seconds.
     """
 
-    def __init__(self, settings: Settings, queue: JobQueue) -> None:
+    def __init__(self, settings: Settings, queue: JobQueue, weights: Callable[[float], str]) -> None:
         self.settings = settings
         self.queue = queue
+        self.weights = weights
         self.options = KeyframeOptions(tolerance=settings.keyframe_tolerance)
 
     def answer(
@@ -65,8 +78,13 @@ class VideoRequests:
         """The body of the answer about one task.
 
         An interactive request waits up to `answer_seconds` and answers with every region that was sent, with
-        what is finished; another one with the same boxes finds the same job. A batch request waits for
-        nothing, and has results when the whole track is done.
+        what is finished; another one with the same boxes finds the same job.
+
+        A batch request waits for nothing, and has results when the whole track is done. Label Studio sends
+        one whenever a task without predictions is opened, too, and nothing tells that from Retrieve
+        Predictions. So it starts a job of low priority at most once for what is drawn: not while somebody's
+        press is at work on the same regions, nothing that is tracked already, and never again what failed
+        or was cancelled: Retry on the status page does that, and so does a press.
 
         Args:
             task: Label Studio's JSON.
@@ -78,6 +96,7 @@ class VideoRequests:
         Raises:
             InputError: something malformed in the request, or a job that failed before anything was finished.
             QueueFull: too many jobs wait.
+            ModelNotReady: the server's model, which names the job, still loads.
         """
         if config.video is None:
             return {"results": []}
@@ -91,15 +110,17 @@ class VideoRequests:
             stopped = self._stop(request, [plan for plan in plans if plan.stop])
             if stopped is not None and not any(plan.prompts for plan in plans):
                 return stopped
-        if not any(plan.prompts for plan in plans):
+        if all(plan.settled for plan in plans):
             return _as_it_came(plans) if interactive else {"results": []}
+        if not interactive and self._is_pressed(request.task, plans):
+            return {"results": []}
         return self._tracked(request, plans, interactive=interactive)
 
     def _tracked(self, request: TrackRequest, plans: Sequence[RegionPlan], *, interactive: bool) -> Answer:
         """Have the request's job done, and answer with what is finished."""
+        key = request.key(plans, self.weights(LOAD_SECONDS if interactive else LOAD_SECONDS_BATCH))
         end = time.monotonic() + (self.settings.answer_seconds if interactive else 0)
         queue: QueueName = "interactive" if interactive else "batch"
-        key = request.key(plans, self.settings.weights or "")
         seen = self._wait(self._enqueue(request, plans, key, queue), end)
         work = VideoWork.of(request, seen.facts) if seen.facts else None
         # The job's frames are not all that is missing where a person deleted some that were there before it.
@@ -118,12 +139,13 @@ class VideoRequests:
 
     def _enqueue(self, request: TrackRequest, plans: Sequence[RegionPlan], key: str, queue: QueueName) -> str:
         """The job of this request, new or already there; older ones that it makes needless end."""
-        wanted = [plan.region.id for plan in plans if plan.prompts]
+        wanted = _asked(plans)
         group = _group(request.task, wanted)
         objects = f"{len(wanted)} object{'s' if len(wanted) > 1 else ''}"
         options = JobOptions(
             queue=queue,
             key=key,
+            once=queue == "batch",
             supersedes=group,
             title=f"task {request.task}: {objects}",
             timeout=HOURS_12,
@@ -135,6 +157,10 @@ class VideoRequests:
                 if older.id != enqueued.id and set(older.group.split()) < set(group.split()):
                     self.queue.cancel(older.id)
         return enqueued.id
+
+    def _is_pressed(self, task: int | None, plans: Sequence[RegionPlan]) -> bool:
+        """Whether a press is at work on some of these regions; a batch must not end its job."""
+        return any(job.queue == "interactive" for job in self._live(task, _asked(plans)))
 
     def _live(self, task: int | None, regions: Sequence[str]) -> list[JobStatus]:
         """Jobs that wait or run for any of these regions."""
@@ -161,18 +187,28 @@ class VideoRequests:
             time.sleep(POLL)
 
     def _stop(self, request: TrackRequest, plans: Sequence[RegionPlan]) -> Answer | None:
-        """End the jobs of these regions, and answer with what they finished; None: nothing has run."""
+        """End the work on these regions, and answer with what is finished of it; None: nothing has run.
+
+        A job that follows others as well goes on with them.
+        """
         end = time.monotonic() + STOP_SECONDS
-        jobs = self._live(request.task, [plan.region.id for plan in plans])
-        for job in jobs:
-            self.queue.cancel(job.id)
+        stopped = [plan.region.id for plan in plans]
+        jobs = self._live(request.task, stopped)
+        ended = [job.id for job in jobs if self._leave_out(job, stopped)]
         for job in jobs:
             payload = self.queue.payload(job.id)
-            self.queue.wait(job.id, max(0.0, end - time.monotonic()))
+            if job.id in ended:
+                self.queue.wait(job.id, max(0.0, end - time.monotonic()))
             seen = self._wait(job.id, 0)
             if payload is not None and seen.facts is not None:
                 return self._finished(request, TrackRequest.read(payload), seen, seen.facts)
         return _as_it_came(plans) if not jobs else None
+
+    def _leave_out(self, job: JobStatus, regions: Sequence[str]) -> bool:
+        """Have a job go on without these regions; True: it had no others, and ends."""
+        _, *marks = job.group.split()
+        dropped = self.queue.drop(job.id, [region_mark(region) for region in regions])
+        return dropped >= set(marks) and self.queue.cancel(job.id)
 
     def _finished(self, request: TrackRequest, asked: TrackRequest, seen: _Seen, facts: VideoFacts) -> Answer:
         """What a stopped job finished, in the regions as they are now."""
@@ -203,6 +239,7 @@ def _request(
             "from_name": names.rectangle.name,
             "to_name": names.object.name,
             "command": names.commands.name if names.commands else None,
+            "buttons": names.action.labels if names.action else (),
             "rate": rate,
             "data": {named: data[named]} if named in data else {},
             "regions": items,
@@ -217,6 +254,11 @@ def _as_it_came(plans: Sequence[RegionPlan]) -> Answer:
     return {"results": [{"result": result, "score": 0.0}]}
 
 
+def _asked(plans: Sequence[RegionPlan]) -> list[str]:
+    """The regions that are to be tracked."""
+    return [plan.region.id for plan in plans if plan.prompts]
+
+
 def _is_whole(queue: JobQueue, seen: _Seen) -> bool:
     """Whether a job has done all that it was asked for, on a video that was as long as it said."""
     if seen.status.state != "done":
@@ -227,5 +269,5 @@ def _is_whole(queue: JobQueue, seen: _Seen) -> bool:
 
 def _group(task: int | None, regions: Sequence[str]) -> str:
     """A word for the task, and one for each region."""
-    marks = sorted({sha256(region.encode()).hexdigest()[:12] for region in regions})
+    marks = sorted({region_mark(region) for region in regions})
     return " ".join([f"track-{task}", *marks])

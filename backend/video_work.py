@@ -71,6 +71,7 @@ class TrackRequest(_Message):
         rate: the Video's frameRate attribute as written.
         data: what of the task's data the rate may name.
         regions: the request's items as they came, command boxes included.
+        buttons: labels that are no classes.
     """
 
     task: int | None
@@ -82,6 +83,7 @@ class TrackRequest(_Message):
     rate: str | None
     data: dict[str, Any]
     regions: list[Any]
+    buttons: tuple[str, ...] = ()
 
     def read_regions(self) -> list[VideoRegion]:
         """The video regions.
@@ -89,7 +91,8 @@ class TrackRequest(_Message):
         Raises:
             InputError: a malformed one.
         """
-        return read_regions(self.regions, VideoControl(self.from_name, self.to_name, self.command))
+        control = VideoControl(self.from_name, self.to_name, self.command, self.buttons)
+        return read_regions(self.regions, control)
 
     def frame_rate(self, regions: Sequence[VideoRegion]) -> Fraction:
         """Label Studio's frames per second.
@@ -121,7 +124,7 @@ class TrackRequest(_Message):
 
         Args:
             plans: from `sketch`.
-            weights: what tracks.
+            weights: fingerprint of what tracks.
         """
         salt = repr((self.media, self.rate, sorted(self.data.items(), key=str), weights))
         keys = sorted(plan.key(self.task, salt) for plan in plans if plan.prompts)
@@ -272,6 +275,11 @@ def read_parts(parts: Iterable[JSON]) -> tuple[VideoFacts | None, Found]:
             for frame, box, score, state in rows:
                 boxes[frame] = TrackedBox(box, score, state)
     return facts, found
+
+
+def region_mark(region_id: str) -> str:
+    """A region's name in a job's group and in what it leaves out: ids may hold anything, this is one word."""
+    return sha256(region_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def command_of(regions: Sequence[VideoRegion], region_id: str) -> str:

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 from backend import queue_scripts as scripts
-from backend.jobs import JSON, QUEUES, JobLost, JSONDict, QueueName, StopReason, dump_json
+from backend.jobs import (
+    JSON,
+    QUEUES,
+    JobLost,
+    JSONDict,
+    QueueName,
+    StopReason,
+    checked_picture,
+    dump_json,
+)
 from backend.queue_store import Store, reaching_redis
 from edgetam_model import InputError
 
@@ -33,7 +42,7 @@ class RunningJob:
     """
 
     def __init__(self, store: Store, job_id: str, row: Sequence[bytes], urgent: Sequence[QueueName]) -> None:
-        attempt, kind, queue, payload, timeout, checkpoint, kept = row
+        attempt, kind, queue, payload, timeout, checkpoint, kept, dropped = row
         names: Sequence[str] = QUEUES
         self.store = store
         self.id = job_id
@@ -43,6 +52,7 @@ class RunningJob:
         self.timeout = int(timeout)
         self.told: StopReason = ""
         self._stop: StopReason = ""
+        self._dropped = frozenset((dropped or b"").decode().split())
         self._more_urgent = [name for name in urgent if QUEUES.index(name) < names.index(queue.decode())]
         self._checkpoint = (checkpoint or b"").decode()
         self._written = 0  # checkpoints of this attempt
@@ -54,6 +64,10 @@ class RunningJob:
     @property
     def stop_reason(self) -> StopReason:
         return self._stop
+
+    @property
+    def dropped(self) -> frozenset[str]:
+        return self._dropped
 
     @property
     def rate(self) -> float:
@@ -87,11 +101,12 @@ class RunningJob:
     def beat(self) -> None:
         """Give a sign of life with the progress, and learn whether to stop."""
         done, total, note = self._report
-        answer = self.store.run(
+        reason, dropped = self.store.run(
             scripts.BEAT, self.id, self.attempt, done, total, note, round(self.rate, 3), *self._more_urgent
-        ).decode()
-        if answer:
-            self.stop(cast(StopReason, answer))
+        )
+        self._dropped |= frozenset(dropped.decode().split())
+        if reason:
+            self.stop(cast(StopReason, reason.decode()))
 
     def checkpoint(self, blob: bytes) -> None:
         """As `JobHandle.checkpoint`. Chunks are written first and count once the record names them."""
@@ -130,6 +145,10 @@ class RunningJob:
         with reaching_redis():
             parts = self.store.redis.lrange(self.store.key("parts", self.id), 0, self._parts - 1)
         return [json.loads(part) for part in self.store.ask(parts, list)] if self._parts else []
+
+    def picture(self, jpeg: bytes) -> None:
+        """As `JobHandle.picture`."""
+        self._held(self.store.run(scripts.PICTURE, self.id, self.attempt, checked_picture(jpeg)))
 
     def settle(self, verb: Verb, text: str) -> bool:
         """End this attempt, with the progress as it is; False: the job was not ours any more."""

@@ -111,7 +111,7 @@ def test_words_that_are_not_taken(words: list[str], line: str, capsys: pytest.Ca
     assert len(err.splitlines()) == 2
 
 
-@pytest.mark.parametrize("verb", ["segment", "track", "info", "demo"])
+@pytest.mark.parametrize("verb", ["segment", "track", "info"])
 def test_help_explains_with_examples(
     verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,8 @@ examples:
 
 LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY stand in for --url and --token, and
 keep the token out of the list of processes. BASIC_AUTH_USER and
-BASIC_AUTH_PASS, where this server asks for them, are handed to Label Studio.
+BASIC_AUTH_PASS, or else EDGETAM_TOKEN, where this server asks for them, are
+handed to Label Studio, for the backend and for its webhook.
 
 Label Studio refuses backends at local addresses (localhost, 192.168.…, 10.…)
 unless it is started with LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false and, for the
@@ -111,16 +112,18 @@ def wish_of(args: argparse.Namespace, settings: Settings) -> Wish:
     Raises:
         InputError: an address, or a combination, that cannot be used.
     """
+    from backend.access import Access
     from backend.connect import Wish
 
+    user, password = Access.from_settings(settings).pair or (None, None)
     return Wish(
         args.backend or f"http://localhost:{settings.port or 9090}",
         args.project,
         args.create,
         args.kind,
         tuple(label for label in args.labels.split(",") if label.strip()),
-        settings.basic_auth_user,
-        settings.basic_auth_pass,
+        user,
+        password,
     )
 
 

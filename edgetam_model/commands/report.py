@@ -78,22 +78,18 @@ class TrackReport:
         lines += [f"{name:<18} {path}" for name, path in self.outputs.items()]
         return "\n".join(lines)
 
-    def print(self, *, as_json: bool, mean_iou: float | None = None) -> int:
+    def print(self, *, as_json: bool) -> int:
         """Say it all, what is wrong on stderr; the exit code of the verb.
 
         Args:
             as_json: one document on stdout instead of lines.
-            mean_iou: with the true masks, where they are known.
         """
         for warning in self.warnings:
             complain(f"warning: {warning}")
         if self.cancelled:
             complain(f"cancelled: frames {self.frames[0]} to {self.frames[-1]} are finished and kept")
         if as_json:
-            print_json(self.document() | ({} if mean_iou is None else {"mean_iou": round(mean_iou, 4)}))
+            print_json(self.document())
         else:
             say(self.summary())
-            if mean_iou is not None:
-                trained = "" if self.weights.trained else f" ({UNTRAINED})"
-                say(f"mean IoU with the clip's true masks: {mean_iou:.3f}{trained}")
         return CANCELLED if self.cancelled else 0

@@ -1,4 +1,4 @@
-"""From a video and its prompts to a folder of results: what `track` and `demo` have in common."""
+"""From a video and its prompts to a folder of results: what `track` does."""
 
 from __future__ import annotations
 

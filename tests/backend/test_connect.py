@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from backend.access import Access
 from backend.connect import Connection, Plan, Wish, carry_out, make_plan
 from backend.label_config_edit import adapted_config
 from backend.label_studio import LabelStudio, LabelStudioError
@@ -107,6 +108,8 @@ def test_a_project_is_created_once(studio: LabelStudio, server: Imitation, tmp_p
 def test_user_and_password_reach_label_studio(studio: LabelStudio, server: Imitation, tmp_path: Path) -> None:
     connect(studio, Wish(BACKEND, project=1, user="ls", password=SecretStr("pass-word")), tmp_path)
     assert server.items["ml"][0]["basic_auth_pass"] == "pass-word"
+    header = server.items["webhooks"][0]["headers"]["Authorization"]
+    Access("ls", SecretStr("pass-word")).check(header)  # as the server does with what Label Studio sends
 
 
 def test_a_blocked_address_says_which_settings_allow_it(
@@ -161,6 +164,18 @@ def test_local_addresses_are_warned_of(studio: LabelStudio, url: str, blocked: b
     warnings = " ".join(make_plan(studio, Wish(url, project=1)).warnings)
     assert ("BLOCK_LOCAL_IP" in warnings) == blocked
     assert ("own machine" in warnings) == elsewhere
+
+
+def test_another_server_than_label_studio_is_told(studio: LabelStudio, server: Imitation) -> None:
+    server.refusals["GET", "/api/projects/"] = Answer(status=404)
+    with pytest.raises(LabelStudioError, match=r"is no Label Studio .*--backend"):
+        make_plan(studio, Wish(BACKEND, project=1))
+
+
+def test_a_label_studio_that_does_not_run_is_told(web: WebServer) -> None:
+    away = LabelStudio("http://127.0.0.1:1", SecretStr(LEGACY), local_fetcher(web, WebServer(port=1)))
+    with pytest.raises(LabelStudioError, match=r"127.0.0.1:1 cannot be reached.* Is it running"):
+        make_plan(away, Wish(BACKEND, project=1))
 
 
 def test_unknown_projects_name_those_that_are_there(studio: LabelStudio) -> None:

@@ -32,7 +32,7 @@ def imitation() -> Iterator[Imitation]:
 
 def delivery(imitation: Imitation) -> Delivery:
     site = LabelStudio(imitation.web.url, SecretStr(LEGACY), local_fetcher(imitation.web))
-    return Delivery(site, Settings())
+    return Delivery(site, Settings(keyframe_tolerance=0))
 
 
 def deliver(to: Delivery, *items: dict[str, Any], retry: bool = True, reach: int = COUNT - 1) -> str:

@@ -206,6 +206,21 @@ def test_what_label_studio_says_of_the_backend(
     assert bool(check.cure) == (state != "ok")
 
 
+@pytest.mark.parametrize(
+    ("password", "headers", "told"),
+    [("p", {}, 1), ("p", {"authorization": "Basic x"}, 0), (None, {}, 0)],
+)
+def test_a_webhook_without_the_password_is_told(
+    web: WebServer, server: Imitation, password: str | None, headers: dict[str, str], told: int
+) -> None:
+    server.items["webhooks"].append({"id": 1, "url": "http://h:9090/webhook", "headers": headers})
+    studio = LabelStudio(web.url, SecretStr(LEGACY), local_fetcher(web))
+    settings = Settings(token=None if password is None else SecretStr(password))
+    checks = doctor.check_webhooks(studio, studio.list_projects(), settings)
+    assert [check.state for check in checks] == ["warn"] * told
+    assert all("edgetam connect --project 1" in check.cure for check in checks)
+
+
 def test_only_some_projects_are_asked(web: WebServer, server: Imitation) -> None:
     server.items["projects"] += [{"id": n} for n in range(2, 60)]
     studio = LabelStudio(web.url, SecretStr(LEGACY), local_fetcher(web))

@@ -194,41 +194,6 @@ def test_scores_stay_between_0_and_1(iou: float) -> None:
     assert 0 <= region.score <= 1
 
 
-blobs = st.tuples(
-    *(st.integers(0, 255) for _ in range(4)), st.integers(1, 90), st.integers(1, 90), st.integers(0, 180)
-)
-
-
-@pytest.mark.parametrize(
-    "inner",
-    [LABELLED, f'{UNLABELLED}<Labels name="class" toName="image">{LABELS}</Labels>'],
-    ids=["labelled", "unlabelled"],
-)
-def test_every_result_is_valid_to_the_sdk(inner: str) -> None:
-    interface = pytest.importorskip(
-        "label_studio_sdk.label_interface", reason="label-studio-sdk is not installed"
-    )
-    objects = pytest.importorskip("label_studio_sdk.label_interface.objects")
-    theirs, config = interface.LabelInterface(view(inner)), config_of(inner)
-
-    @unhurried
-    @given(blobs, st.sampled_from([(), ("Ball",), ("Player", "Ball"), ("unknown",)]), st.integers(1, 400))
-    def check(numbers: tuple[int, ...], labels: tuple[str, ...], width: int) -> None:
-        x, y, x1, y1, long, short, angle = numbers
-        canvas = np.zeros((256, 256), np.uint8)
-        cv2.ellipse(canvas, (x, y), (long, short), angle, 0, 360, 1, -1)
-        canvas[y1, x1] = 1
-        result = MaskResult(canvas.astype(np.float32) - 0.5, (width // 2 + 1, width), 0.9, 1.0)
-        made = prediction_of(regions_from_mask(result, drawn_on(config, *labels), config), "v1")
-        if made is None:
-            return
-        answer = response_of([made])["results"][0]
-        assert theirs.validate_prediction(answer, return_errors=True) == []
-        assert objects.PredictionValue(**answer).score == 0.9
-
-    check()
-
-
 def test_from_a_click_to_a_response() -> None:
     config = config_of(
         LABELLED + f'<KeyPointLabels name="kp" toName="image" smart="true">{LABELS}</KeyPointLabels>'

@@ -291,6 +291,22 @@ def test_a_webhook_is_added_once(client: LabelStudio, imitation: Imitation) -> N
     assert len(imitation.items["webhooks"]) == 1
 
 
+def test_a_webhook_sends_the_password_and_keeps_other_headers(
+    client: LabelStudio, imitation: Imitation
+) -> None:
+    """Label Studio makes webhooks without headers itself, when a backend is attached."""
+    url = "http://edgetam:9090/webhook"
+    client.connect_webhook(1, url)
+    (kept,) = imitation.items["webhooks"]
+    assert "headers" not in kept
+    kept["headers"] = {"X-Proxy": "a", "authorization": "old"}
+    found = client.connect_webhook(1, url, authorization=SecretStr("Basic bHM6cA=="))
+    assert kept["headers"] == {"X-Proxy": "a", "Authorization": "Basic bHM6cA=="}
+    assert "bHM6cA" not in repr(found)
+    client.connect_webhook(1, url)
+    assert kept["headers"]["Authorization"] == "Basic bHM6cA=="
+
+
 def test_a_refused_local_address_says_what_to_do(client: LabelStudio, imitation: Imitation) -> None:
     detail = "URL resolves to a reserved network address (block: 127.0.0.0/8)"
     imitation.refusals["POST", "/api/ml/"] = reply({"detail": detail}, 403)

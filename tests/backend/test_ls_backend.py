@@ -1,4 +1,4 @@
-"""The class over bases of both shapes, and over the real package where it is installed."""
+"""The class over bases of both shapes, and, as tests/platforms runs this file again, over the real 1.0.9."""
 
 from __future__ import annotations
 
@@ -59,11 +59,12 @@ def imported(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return found
 
 
-@pytest.fixture(params=["old", "new", "real"])
+INSTALLED = ["real"] if find_spec("label_studio_ml") else []
+
+
+@pytest.fixture(params=["old", "new", *INSTALLED])
 def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     if request.param == "real":
-        if find_spec("label_studio_ml") is None:
-            pytest.skip("label-studio-ml is not installed")
         return imported(monkeypatch)
     return module_over(Old if request.param == "old" else New, monkeypatch)
 
@@ -74,6 +75,7 @@ def queue(tmp_path: Path, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -
     queue = MemoryQueue()
     services = services_in(tmp_path, queue=queue)
     monkeypatch.setattr(module, "services", lambda: services)
+    monkeypatch.setattr(module, "job_queue", lambda: queue)
     return queue
 
 
@@ -93,6 +95,9 @@ def test_wrong_calls_name_the_field(module: ModuleType, queue: MemoryQueue) -> N
         made.predict(["x"])
     with pytest.raises(InputError, match="context"):
         made.predict([image_task("a.png")], context=[1])
+    for tasks in (None, "x", [image_task("a.png")] * 1001):
+        with pytest.raises(InputError, match="tasks"):
+            made.predict(tasks)
 
 
 def test_what_setup_says_is_remembered(module: ModuleType, queue: MemoryQueue) -> None:
@@ -102,14 +107,31 @@ def test_what_setup_says_is_remembered(module: ModuleType, queue: MemoryQueue) -
     assert known.token is not None
 
 
-def test_events_are_kept_in_both_ways_of_calling(module: ModuleType, queue: MemoryQueue) -> None:
+def test_events_are_kept_in_every_way_of_calling(module: ModuleType, queue: MemoryQueue) -> None:
     made = module.EdgeTAMBackend(label_config=IMAGE_CONFIG)
     data = {"project": {"id": 7}, "annotation": {"id": 5}}
     assert made.fit("ANNOTATION_CREATED", data, extra=1) == {"job_id": "job-1"}
     assert made.fit((), None, event="ANNOTATION_UPDATED", data=data, job_id="j") == {"job_id": "job-2"}
+    assert made.fit(event="START_TRAINING", data=data, job_id="j") == {"job_id": "job-3"}
     assert made.fit(()) == {}
     assert made.fit("TASKS_CREATED", data) == {}
-    assert [payload["project"] for _, payload, _ in queue.jobs] == ["7", "7"]
+    assert [payload["project"] for _, payload, _ in queue.jobs] == ["7"] * 3
+
+
+def test_all_events_that_label_studio_sends_reach_fit(module: ModuleType, queue: MemoryQueue) -> None:
+    wanted = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "START_TRAINING"}
+    assert wanted <= set(module.EdgeTAMBackend.TRAIN_EVENTS)
+
+
+def test_an_event_needs_no_model(
+    module: ModuleType, queue: MemoryQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never() -> None:
+        raise AssertionError("the services were asked for")
+
+    made = module.EdgeTAMBackend(label_config=IMAGE_CONFIG)
+    monkeypatch.setattr(module, "services", never)
+    assert made.fit("START_TRAINING", {"project": {"id": 7}}) == {"job_id": "job-1"}
 
 
 def test_the_version_is_told_to_2x(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -65,6 +65,54 @@ def test_a_key_gives_the_kept_result_but_a_job_that_was_stopped_is_made_anew(que
     assert queue.store.redis.ttl(queue.store.key("key", "y")) == -1  # left alone
 
 
+def test_once_means_that_only_retry_runs_it_again(queue: JobQueue) -> None:
+    options = JobOptions(key="x", once=True)
+    job = running(queue, options)
+    job.settle("failed", "why")
+    assert queue.enqueue("k", {}, options).id == job.id
+    assert queue.retry(job.id)
+    sweep(queue)
+    again = take(queue)
+    assert again is not None
+    queue.cancel(job.id)
+    again.settle("cancelled", "null")
+    assert queue.enqueue("k", {}, options).id == job.id
+    newer = queue.enqueue("k", {}, JobOptions(key="x"))
+    assert newer.created
+    assert queue.enqueue("k", {}, options).id == newer.id
+
+
+def test_a_more_urgent_request_brings_the_job_forward(queue: JobQueue) -> None:
+    slow = JobOptions(queue="batch", key="x")
+    others = [add(queue, JobOptions(queue="batch")) for _ in range(2)]
+    job_id = add(queue, slow)
+    for _ in range(2):
+        assert not queue.enqueue("k", {}, JobOptions(key="x")).created
+    assert not queue.enqueue("k", {}, slow).created  # and never back
+    stats = queue.stats()
+    assert (stats.waiting["interactive"], stats.waiting["batch"]) == (1, 2)
+    taken = [take(queue) for _ in range(4)]
+    assert [job and job.id for job in taken] == [job_id, *others, None]  # its old ticket leads nowhere
+
+
+def test_a_job_that_leaves_something_out_is_no_answer_to_its_key(queue: JobQueue) -> None:
+    job = running(queue, JobOptions(key="x"))
+    assert queue.drop(job.id, ["b", "a"]) == {"a", "b"}
+    assert queue.drop(job.id, ["c"]) == {"a", "b", "c"}
+    assert job.dropped == set()
+    job.beat()
+    assert job.dropped == {"a", "b", "c"}
+    assert not job.cancelled()
+    lose(queue, job)
+    heir = take(queue)
+    assert heir is not None
+    assert heir.dropped == {"a", "b", "c"}
+    assert not queue.enqueue("k", {}, JobOptions(key="x", once=True)).created
+    assert queue.enqueue("k", {}, JobOptions(key="x")).created
+    heir.settle("done", "null")
+    assert queue.drop(job.id, ["d"]) == queue.drop("unknown", ["d"]) == set()
+
+
 def test_interactive_is_served_before_batch_before_fit(queue: JobQueue) -> None:
     fit, batch = add(queue, JobOptions(queue="fit")), add(queue, JobOptions(queue="batch"))
     first, second = add(queue), add(queue)

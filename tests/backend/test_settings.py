@@ -18,7 +18,7 @@ from edgetam_model import InputError
 def test_nothing_set_gives_the_defaults_and_two_readings_are_equal() -> None:
     settings = Settings.from_env({"PATH": "/bin", "LABEL_STUDIO_URL": ""})
     assert settings == Settings() == Settings.from_env({})
-    assert (settings.port, settings.answer_seconds, settings.label_studio_url) == (9090, 5.0, None)
+    assert (settings.port, settings.answer_seconds, settings.label_studio_url) == (9090, 2.0, None)
 
 
 def test_values_are_read_with_units_lists_and_switches(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from edgetam_model import WeightsError
 from tests.backend.queue_fixtures import add, new_queue, running, take, work
 
 EVIL = "<img src=x onerror=alert(1)>\"'&"
-PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff\xe0"
 
 
 @pytest.fixture(scope="module")
@@ -166,15 +166,24 @@ def test_a_model_that_cannot_be_loaded_is_told(queue: JobQueue, problems: Proble
     assert "no such weights" in facts["model"]["description"]
 
 
-def test_thumbnails(queue: JobQueue, problems: Problems) -> None:
-    pictures = {"a": PNG, "b": b"<svg onload=alert(1)>"}
-    pages = StatusPages(queue, no_model(), problems, thumbnail=pictures.get)
-    found = pages.answer("GET", "/api/jobs/a/thumbnail", b"")
-    assert found == Page(PNG, "image/png")
-    for job in ("b", "c"):
-        missing = pages.answer("GET", f"/api/jobs/{job}/thumbnail", b"")
-        assert missing is not None
-        assert missing.status == 404
+def test_thumbnails(pages: StatusPages, queue: JobQueue) -> None:
+    job = running(queue)
+    assert picture(pages, job.id).status == 404
+    job.picture(JPEG)
+    assert picture(pages, job.id) == Page(JPEG, "image/jpeg")
+    assert picture(pages, "unknown").status == 404
+
+
+def test_what_is_no_picture_is_not_served(pages: StatusPages, queue: JobQueue) -> None:
+    job = running(queue)
+    job.picture(b"<svg onload=alert(1)>")
+    assert picture(pages, job.id).status == 404
+
+
+def picture(pages: StatusPages, job_id: str) -> Page:
+    page = pages.answer("GET", f"/api/jobs/{job_id}/thumbnail", b"")
+    assert page is not None
+    return page
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/jobs/", "/api/jobs/a/b", "/api/jobs/a.b", "/x"])

@@ -142,31 +142,44 @@ def test_a_track_in_two_answers_shows_the_same_as_in_one(walk: Walk, cut: int, t
 )
 def test_thinning_stays_within_the_tolerance(gaps: list[int], seed: int, tolerance: float) -> None:
     numbers = np.cumsum(gaps)
-    boxes = np.random.default_rng(seed).normal(0, 1, (len(numbers), 4)).cumsum(axis=0)
-    keep = thinned(numbers, boxes, tolerance)
+    rng = np.random.default_rng(seed)
+    boxes = rng.normal(0, 1, (len(numbers), 4)).cumsum(axis=0)
+    tolerances = rng.uniform(0.1, 1, len(numbers)) * tolerance
+    keep = thinned(numbers, boxes, tolerances)
     assert keep[0] == 0
     assert keep[-1] == len(numbers) - 1
     assert keep == sorted(set(keep))
     for edge in range(4):
         drawn = np.interp(numbers, numbers[keep], boxes[keep, edge])
-        assert np.abs(drawn - boxes[:, edge]).max() <= tolerance + 1e-9
+        assert (np.abs(drawn - boxes[:, edge]) <= tolerances + 1e-9).all()
+
+
+def test_a_small_box_is_thinned_less() -> None:
+    """A pixel is nothing to a box of 40 × 60, and much to a ball of 6 × 6."""
+    for side, most in ((60.0, 2.0), (6.0, 0.3)):
+        wave = {i: 50 + 5 * np.sin(i / 9) for i in range(300)}
+        results = {i: TrackedBox((x, 40, x + side, 40 + side), 0.9) for i, x in wave.items()}
+        answer = tracked(region(keyframe(1)), results, options=KeyframeOptions(2.0))
+        errors = [abs(edges(shown(answer, n + 1) or (0, 0, 0, 0))[0] - wave[n]) for n in range(1, 300)]
+        assert max(errors) <= most + ROUNDING
+        assert len(sequence(answer)) < 100
 
 
 def test_thinning_leaves_little_of_a_straight_line() -> None:
     numbers = np.arange(1, 5001)
     straight = np.stack([numbers * 0.25] * 4, axis=1)
-    assert thinned(numbers, straight, 0.5) == [0, 4999]
+    assert thinned(numbers, straight, np.full(len(numbers), 0.5)) == [0, 4999]
     wave = 40 * np.sin(straight / 20)
-    kept = thinned(numbers, wave, 0.5)
+    kept = thinned(numbers, wave, np.full(len(numbers), 0.5))
     assert 20 < len(kept) < 700
-    assert len(kept) > len(thinned(numbers, wave, 3)) > 20
+    assert len(kept) > len(thinned(numbers, wave, np.full(len(numbers), 3))) > 20
 
 
 def test_thinning_a_long_noisy_track_takes_no_time_worth_telling() -> None:
     numbers = np.arange(20_000)
     boxes = np.random.default_rng(1).normal(0, 0.4, (20_000, 4))
     begun = time.process_time()
-    thinned(numbers, boxes, 1.0)
+    thinned(numbers, boxes, np.full(len(numbers), 1.0))
     assert time.process_time() - begun < 5
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backend.frame_map import FrameMap
-from backend.video_keyframes import TrackedBox
+from backend.video_keyframes import KeyframeOptions, TrackedBox
 from backend.video_plan import Passes, plan_request
 from edgetam_model import InputError
 from edgetam_model.timetable import TimeTable
@@ -21,6 +21,7 @@ from tests.backend.video_json import (
     read,
     region,
     sequence,
+    shown,
     tracked,
 )
 
@@ -229,6 +230,67 @@ def test_a_box_drawn_where_we_had_hidden_the_region_is_followed() -> None:
     assert next(k for k in sequence(again) if k["frame"] == 200)["enabled"]
     next(k for k in sequence(again) if k["frame"] == 200)["enabled"] = False
     assert stretches(again) == []  # hidden by hand afterwards: that is meant
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 2.0])
+@pytest.mark.parametrize(("text", "anchor"), [(None, 1), ("back", 300)])
+def test_a_correction_leaves_what_was_shown_before_it(
+    tolerance: float, text: str | None, anchor: int
+) -> None:
+    """Thinned, a steady track has no keyframe near: a line would run from its start to the new box."""
+    options = KeyframeOptions(tolerance)
+    x = 10.0 if anchor == 1 else (40 + 299 / 2) / 4  # where `moving` is then, in percent
+    done = tracked(region(keyframe(anchor, x)), moving(0, 299), text, options)
+    assert (len(sequence(done)) < 5) == (tolerance > 0)
+    before = {n: shown(done, n) for n in range(1, 301)}
+    kept = [k for k in sequence(done) if k["frame"] not in (150, 200)]
+    drawn = [keyframe(150, 70), keyframe(200, 70)]
+    done["value"]["sequence"] = sorted([*kept, *drawn], key=lambda k: k["frame"])
+    again = tracked(done, {}, text, options)
+    safe = range(1, 150) if anchor == 1 else range(201, 301)
+    for number in safe:
+        assert shown(again, number) == pytest.approx(before[number], abs=0.001), number
+    assert shown(again, 150)[0] == 70  # type: ignore[index]
+    assert plan(again, text).keyframes == plan(tracked(again, {}, text, options), text).keyframes
+
+
+def test_a_box_drawn_into_a_gap_shows_nothing_before_it() -> None:
+    gap = {i: TrackedBox(None, 0.1, "lost") for i in range(60, 149)}
+    options = KeyframeOptions(2.0)
+    done = tracked(region(keyframe(1)), moving(0, 299) | gap, options=options)
+    place = next(i for i, k in enumerate(sequence(done)) if k["frame"] > 60)
+    sequence(done).insert(place, keyframe(100, 70, enabled=False))
+    again = tracked(done, {}, options=options)
+    assert [n for n in range(1, 101) if shown(again, n)] == [*range(1, 61), 100]
+    assert stretches(done) == [(100, 300, 100)]
+
+
+def test_several_boxes_drawn_where_we_had_hidden_the_region_are_all_followed() -> None:
+    lost = {i: TrackedBox(None, 0.1, "lost") for i in range(60, 300)}
+    done = tracked(region(keyframe(1)), moving(0, 59) | lost)
+    sequence(done).extend(keyframe(frame, 50, enabled=False) for frame in (150, 200, 250))
+    assert stretches(done) == [(150, 199, 150), (200, 249, 200), (250, 300, 250)]
+
+
+def test_a_box_drawn_where_a_person_had_hidden_the_region_shows_on_its_frame_alone() -> None:
+    item = region(keyframe(1), keyframe(60, enabled=False), keyframe(200, 50, enabled=False))
+    assert stretches(item) == [(1, 59, 1)]
+    again = tracked(item, moving(0, 299))
+    assert [n for n in range(1, 301) if shown(again, n)] == [*range(1, 61), 200]
+    sequence(again)[-1]["enabled"] = True
+    assert stretches(again) == [(200, 300, 200)]
+
+
+@pytest.mark.parametrize("first_lost", [60, 1])  # the box corrected is a tracked one, or the drawn one
+def test_a_box_that_is_corrected_where_the_object_was_lost_is_followed(first_lost: int) -> None:
+    lost = {i: TrackedBox(None, 0.1, "lost") for i in range(first_lost, 300)}
+    done = tracked(region(keyframe(1)), moving(0, first_lost - 1) | lost)
+    last = sequence(done)[-1]
+    assert (last["frame"], last["enabled"]) == (first_lost, False)
+    last["x"] += 3
+    assert stretches(done)[-1] == (first_lost, 300, first_lost)
+    last["enabled"] = True  # and where it was switched on as well
+    assert stretches(done)[-1] == (first_lost, 300, first_lost)
 
 
 def test_the_key_is_the_same_for_the_same_work_only() -> None:

@@ -1,6 +1,7 @@
 """Reading requests: regions, keyframes, commands, and whatever else may come."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,6 +76,35 @@ def test_names_come_from_the_config_where_the_region_has_none() -> None:
     del item["from_name"], item["to_name"]
     (found,) = read(item)
     assert (found.from_name, found.to_name) == ("box", "video")
+
+
+@pytest.mark.parametrize(
+    ("sent", "classes"), [(["Track"], []), (["Track", "Ball"], ["Ball"]), (["Ball", "Track"], ["Ball"])]
+)
+def test_a_button_is_no_class_and_does_not_go_back_as_one(sent: list[str], classes: list[str]) -> None:
+    item = region(keyframe(1), labels=sent)
+    (found,) = read_regions([item], replace(CONTROL, buttons=("Track",)))
+    assert found.labels == tuple(classes)
+    assert found.pressed
+    assert found.raw["value"].get("labels", []) == classes
+    assert {key: value for key, value in found.raw.items() if key != "value"} == {
+        key: value for key, value in item.items() if key != "value"
+    }
+    assert item["value"]["labels"] == sent, "what came is left as it is"
+
+
+def test_a_class_of_that_name_stays_where_the_config_has_no_button() -> None:
+    (found,) = read(region(keyframe(1), labels=("Track",)))
+    assert (found.labels, found.pressed) == (("Track",), False)
+
+
+@pytest.mark.parametrize(("labels", "followed"), [(("Track",), True), ((), False)])
+def test_a_box_without_a_class_is_tracked_where_the_button_was_pressed(
+    labels: tuple[str, ...], followed: bool
+) -> None:
+    item = region(keyframe(1), labels=labels)
+    (made,) = plan_request(read_regions([item], replace(CONTROL, buttons=("Track",))), FRAMES, SIZE)
+    assert bool(made.stretches) == followed
 
 
 def test_the_last_text_typed_in_the_named_box_is_the_command() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ import torch
 
 from backend.embedded_redis import EmbeddedRedis
 from backend.jobs import JobStatus
+from backend.loading import ModelNotReady
 from backend.queue import JobQueue
 from backend.tracking import track_job
 from backend.video_requests import VideoRequests
+from backend.video_work import read_parts
 from edgetam_model import InputError
 from edgetam_model.demo_clip import BALL, LADYBIRD, DemoClip
 from tests.backend.queue_fixtures import frames_done, new_queue, until
@@ -83,9 +86,13 @@ def regions(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {item["id"]: item for item in result if item["type"] == "videorectangle"}
 
 
+def requests_in(folder: Path, queue: JobQueue, weights: str = "sees", **more: Any) -> VideoRequests:
+    return VideoRequests(settings(folder, weights, **more), queue, lambda seconds: f"mark of {weights}")
+
+
 def press(queue: JobQueue, folder: Path, context: Any, seconds: float = 0.0, **more: Any) -> dict[str, Any]:
     asked = {"interactive": True, **more}
-    return VideoRequests(settings(folder, answer_seconds=seconds), queue).answer(
+    return requests_in(folder, queue, answer_seconds=seconds).answer(
         asked.pop("task", task()), context, config(), hostname=None, **asked
     )
 
@@ -120,12 +127,35 @@ def test_two_objects_in_one_press_and_the_second_press_returns_them(
     assert len(jobs(queue)) == 1
 
 
-def test_ten_presses_at_once_are_one_job(queue: JobQueue, folder: Path, clip: DemoClip) -> None:
-    requests = VideoRequests(settings(folder), queue)
-    with ThreadPoolExecutor(10) as pool:
-        done = [pool.submit(requests.answer, task(), both(clip), config()) for _ in range(10)]
-        assert all(regions(one.result()) for one in done)
+def test_the_button_never_becomes_the_class(queue: JobQueue, folder: Path, clip: DemoClip) -> None:
+    """Label Studio sends Track as the class where it is chosen and no class is."""
+    bare = region([drawn(clip, BALL)], labels=("Track",))
+    press(queue, folder, {"result": [bare]})
+    work(queue, track_job(settings(folder)))
+    found = regions(press(queue, folder, {"result": [bare]}))["a"]
+    assert frames_of(found) == list(range(1, FRAMES + 1))
+    assert "labels" not in found["value"]
+    found["value"]["labels"] = ["Track"]
+    again = regions(press(queue, folder, {"result": [found]}))["a"]
+    assert "labels" not in again["value"]
+    assert again["value"]["sequence"] == found["value"]["sequence"]
     assert len(jobs(queue)) == 1
+
+
+def test_ten_presses_at_once_are_one_run(queue: JobQueue, folder: Path, clip: DemoClip, url: str) -> None:
+    requests = requests_in(folder, queue, answer_seconds=1)
+    barrier = Barrier(10)
+
+    def answered() -> dict[str, Any]:
+        barrier.wait()
+        return requests.answer(task(), both(clip), config())
+
+    with tracking_process(queue, url, folder), ThreadPoolExecutor(10) as pool:
+        assert all(regions(one.result()) for one in [pool.submit(answered) for _ in range(10)])
+        until(lambda: jobs(queue)[0].is_over, 60)
+    [job] = jobs(queue)
+    assert (job.state, job.attempt) == ("done", 1)
+    assert frames_done(queue, job.id) == list(range(FRAMES))
 
 
 def test_a_corrected_box_supersedes_and_the_rest_follows_it(
@@ -168,7 +198,7 @@ def test_more_objects_of_the_class_end_the_older_job(queue: JobQueue, folder: Pa
 
 def test_a_lost_object_is_hidden(queue: JobQueue, folder: Path, clip: DemoClip) -> None:
     sent = {"result": [region([drawn(clip, BALL, frame=10)])]}
-    requests = VideoRequests(settings(folder, "blind"), queue)
+    requests = requests_in(folder, queue, "blind")
     requests.answer(task(), sent, config())
     work(queue, track_job(settings(folder, "blind")))
     item = regions(requests.answer(task(), sent, config()))["a"]
@@ -278,10 +308,14 @@ def test_a_killed_workers_track_is_finished_by_another(
         assert 1 < len(frames_of(partly["a"])) < FRAMES
         assert not shown(partly["a"], FRAMES)
         until(lambda: len(frames_done(queue, job.id)) > FRAMES // 2 + 10)
-        first.kill()
-        first.wait()
+        stall = queue.store.key("stall")
+        queue.store.redis.set(stall, "")  # until the other one is there, however slow this machine is
         with tracking_process(queue, url, folder):
-            until(lambda: jobs(queue)[0].is_over, 30)
+            before = len(frames_done(queue, job.id))
+            first.kill()
+            queue.store.redis.delete(stall)
+            until(lambda: len(frames_done(queue, job.id)) > before, 10)
+            until(lambda: jobs(queue)[0].is_over, 60)
     again = frames_done(queue, job.id)
     assert len(again) - len(set(again)) > 0
     assert (len(again) - len(set(again))) * STEP <= 2
@@ -289,12 +323,72 @@ def test_a_killed_workers_track_is_finished_by_another(
     whole = regions(press(queue, folder, {"result": list(partly.values())}))
     assert frames_of(whole["a"]) == frames_of(whole["b"]) == list(range(1, FRAMES + 1))
     assert queue.stats().ended == {("track", "done"): 1}
+    assert (jobs(queue)[0].attempt, jobs(queue)[0].failures) == (2, 1)
+
+
+def test_a_track_goes_on_where_it_was_when_redis_comes_back(
+    folder: Path, clip: DemoClip, tmp_path: Path
+) -> None:
+    with EmbeddedRedis(tmp_path) as redis:
+        queue = new_queue(redis.url)
+        press(queue, folder, both(clip), task=task(8))  # waits behind the other
+        with tracking_process(queue, redis.url, folder, STEP / 4):
+            press(queue, folder, both(clip))
+            until(lambda: sum(job.parts for job in jobs(queue)) > 2, 60)
+            redis.stop()
+            time.sleep(1)
+            with EmbeddedRedis(tmp_path):
+                until(lambda: all(job.is_over for job in jobs(queue)), 120)
+                assert [(job.state, job.attempt) for job in jobs(queue)] == [("done", 1)] * 2
+                for job in jobs(queue):
+                    found = read_parts(queue.partials(job.id))[1]
+                    assert all(sorted(found[name]) == list(range(FRAMES)) for name in "ab")
+                    assert frames_done(queue, job.id) == list(range(FRAMES))
+                whole = regions(press(queue, folder, both(clip)))
+                assert frames_of(whole["a"]) == list(range(1, FRAMES + 1))
+
+
+def test_stop_ends_one_objects_track_and_the_others_go_on(
+    queue: JobQueue, folder: Path, clip: DemoClip
+) -> None:
+    sent = both(clip)
+    press(queue, folder, sent)
+    stopping = {"result": [*sent["result"], command("stop")]}
+    with ThreadPoolExecutor(1) as pool:
+
+        def stop() -> dict[str, Any]:
+            until(lambda: jobs(queue)[0].parts > 2)
+            return press(queue, folder, stopping)
+
+        answer = pool.submit(stop)
+        work(queue, slowly(queue, track_job(settings(folder)), STEP / 2))
+        stopped = regions(answer.result())
+    assert stopped["b"] == sent["result"][1]  # nobody asked for it
+    [job] = jobs(queue)
+    assert job.state == "done"
+    found = read_parts(queue.partials(job.id))[1]
+    assert sorted(found["b"]) == list(range(FRAMES))
+    assert 2 < len(found["a"]) < FRAMES - 10
+    assert sorted(found["a"]) == list(range(len(found["a"])))
+    assert frames_of(stopped["a"]) == list(range(1, len(frames_of(stopped["a"])) + 1))
+    assert 2 < len(frames_of(stopped["a"])) <= len(found["a"])
+    assert frames_done(queue, job.id) == list(range(FRAMES))  # the other one lost nothing by it
+    press(queue, folder, {"result": list(stopped.values())})
+    assert len(jobs(queue)) == 2  # the job that left one out is no answer to a press on both
+
+
+def test_stop_on_the_last_object_ends_the_job(queue: JobQueue, folder: Path, clip: DemoClip) -> None:
+    sent = both(clip)
+    press(queue, folder, sent)
+    for number, name in enumerate("ab"):
+        press(queue, folder, {"result": [sent["result"][number], command("stop", name)]})
+        assert jobs(queue)[0].state == ("cancelled" if name == "b" else "queued")
 
 
 def test_stop_ends_the_job_and_keeps_what_is_finished(queue: JobQueue, folder: Path, clip: DemoClip) -> None:
-    sent = both(clip)
+    sent = {"result": both(clip)["result"][:1]}
     press(queue, folder, sent)
-    stopping = {"result": [sent["result"][0], command("stop")]}
+    stopping = {"result": [*sent["result"], command("stop")]}
     with ThreadPoolExecutor(1) as pool:
 
         def stop() -> dict[str, Any]:
@@ -315,6 +409,104 @@ def test_stop_ends_the_job_and_keeps_what_is_finished(queue: JobQueue, folder: P
     work(queue, track_job(settings(folder)))
     rest = regions(press(queue, folder, {"result": [regions(stopped)["a"]]}))["a"]
     assert frames_of(rest) == list(range(1, FRAMES + 1))
+
+
+def test_other_weights_are_another_job_and_another_name_is_none(
+    queue: JobQueue, folder: Path, clip: DemoClip
+) -> None:
+    """The same name may stand for new weights, and one file may have two names: the fingerprint decides."""
+
+    def press_with(name: str, mark: str) -> None:
+        VideoRequests(settings(folder, name), queue, lambda seconds: mark).answer(
+            task(), both(clip), config()
+        )
+
+    press_with("sees", "mark 1")
+    press_with("blind", "mark 1")
+    assert len(jobs(queue)) == 1
+    press_with("sees", "mark 2")
+    assert [job.state for job in jobs(queue)] == ["queued", "cancelled"]
+
+
+def test_a_press_while_the_model_loads_says_so(queue: JobQueue, folder: Path, clip: DemoClip) -> None:
+    waited = []
+
+    def loading(seconds: float) -> str:
+        waited.append(seconds)
+        raise ModelNotReady("the model is still being loaded")
+
+    requests = VideoRequests(settings(folder), queue, loading)
+    for interactive in (True, False):
+        with pytest.raises(ModelNotReady):
+            requests.answer(annotated(clip), both(clip), config(), interactive=interactive)
+    assert waited[0] > waited[1]
+    assert jobs(queue) == []
+
+
+def annotated(clip: DemoClip) -> dict[str, Any]:
+    """A task whose submitted annotation holds two boxes, as Label Studio sends it when it is opened."""
+    return task() | {"annotations": [{"id": 1, "result": both(clip)["result"]}]}
+
+
+def open_task(queue: JobQueue, folder: Path, opened: dict[str, Any]) -> dict[str, Any]:
+    begun = time.monotonic()
+    answer = press(queue, folder, None, task=opened, interactive=False)
+    assert time.monotonic() - begun < 1  # its page waits
+    return answer
+
+
+def test_opening_a_task_often_is_one_job_of_low_priority(
+    queue: JobQueue, folder: Path, clip: DemoClip
+) -> None:
+    for _ in range(3):
+        assert open_task(queue, folder, annotated(clip)) == {"results": []}
+    [job] = jobs(queue)
+    assert (job.queue, job.state) == ("batch", "queued")
+    queue.cancel(job.id)
+    assert open_task(queue, folder, annotated(clip)) == {"results": []}
+    assert [job.state for job in jobs(queue)] == ["cancelled"]  # who cancelled it meant it
+    press(queue, folder, both(clip))
+    assert [job.state for job in jobs(queue)] == ["queued", "cancelled"]
+
+
+def test_opening_a_task_whose_video_cannot_be_read_tries_once(
+    queue: JobQueue, folder: Path, clip: DemoClip
+) -> None:
+    opened = annotated(clip) | {"data": {"video": "never.mp4", "fps": 25}}
+    open_task(queue, folder, opened)
+    work(queue, track_job(settings(folder)))
+    with pytest.raises(InputError, match="no such file"):
+        open_task(queue, folder, opened)
+    assert len(jobs(queue)) == 1
+
+
+def test_opening_a_task_leaves_a_press_alone(queue: JobQueue, folder: Path, clip: DemoClip) -> None:
+    press(queue, folder, {"result": both(clip)["result"][:1]})
+    open_task(queue, folder, annotated(clip))  # has one object more
+    assert [(job.queue, job.state) for job in jobs(queue)] == [("interactive", "queued")]
+
+
+def test_a_press_after_the_task_was_opened_takes_its_job_along(
+    queue: JobQueue, folder: Path, clip: DemoClip
+) -> None:
+    open_task(queue, folder, annotated(clip))
+    press(queue, folder, both(clip))
+    assert [(job.queue, job.state) for job in jobs(queue)] == [("interactive", "queued")]
+    work(queue, track_job(settings(folder)))
+    assert [job.state for job in jobs(queue)] == ["done"]
+
+
+def test_a_track_that_is_whole_needs_no_job_to_be_opened(
+    queue: JobQueue, folder: Path, clip: DemoClip
+) -> None:
+    press(queue, folder, both(clip))
+    work(queue, track_job(settings(folder)))
+    whole = list(regions(press(queue, folder, both(clip))).values())
+    elsewhere = JobQueue(queue.store.redis, namespace=f"{queue.store.namespace}-later")  # all jobs forgotten
+    opened = task() | {"annotations": [{"id": 1, "result": whole}]}
+    assert open_task(elsewhere, folder, opened) == {"results": []}
+    assert regions(press(elsewhere, folder, {"result": whole})) == {item["id"]: item for item in whole}
+    assert jobs(elsewhere) == []
 
 
 def test_the_ladybird_alone_is_another_job(queue: JobQueue, folder: Path, clip: DemoClip) -> None:

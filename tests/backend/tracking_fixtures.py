@@ -64,7 +64,7 @@ def settings(folder: Path, weights: str = "sees", answer_seconds: float = 0.0, *
         weights=str(folder / f"{weights}.safetensors"),
         device="cpu",
         answer_seconds=answer_seconds,
-        **more,
+        **{"keyframe_tolerance": 0.0, **more},
     )
 
 
@@ -108,7 +108,10 @@ def work(queue: JobQueue, function: JobFunction) -> None:
 
 
 class Watched:
-    """A job's handle that takes its time with every frame, and notes in Redis which ones were done."""
+    """A job's handle that takes its time with every frame, and notes in Redis which ones were done.
+
+    While the key `stall` is there, it gets no further, and the worker gives signs of life.
+    """
 
     def __init__(self, job: JobHandle, queue: JobQueue, step: float) -> None:
         self._job = job
@@ -126,6 +129,8 @@ class Watched:
     def cancelled(self) -> bool:
         time.sleep(self._step)
         self._queue.store.redis.rpush(self._queue.store.key("frames", self._job.id), self._frame)
+        while self._queue.store.redis.exists(self._queue.store.key("stall")):
+            time.sleep(0.02)
         return self._job.cancelled()
 
 

@@ -1,4 +1,4 @@
-"""The job behind `track` and `demo`: which frames, what is kept, what is left."""
+"""The job behind `track`: which frames, what is kept, what is left."""
 
 from __future__ import annotations
 

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from backend.access import Access
 from backend.commands import connect
 from edgetam_model import InputError
 from tests.backend.test_connect import OWN
@@ -55,6 +57,20 @@ def test_a_dry_run_shows_the_diff_and_changes_nothing(
     assert "nothing was changed" in out
     assert not changed(server)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_server_with_a_token_alone_is_connected_with_it_as_a_password(
+    server: Imitation, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label Studio sends users and passwords, no bearer tokens."""
+    monkeypatch.setenv("EDGETAM_TOKEN", "s3cret")
+    assert connecting(server, tmp_path, "--project", "1", "--yes") == 0
+    (backend,) = server.items["ml"]
+    assert (backend["basic_auth_user"], backend["basic_auth_pass"]) == ("token", "s3cret")
+    access = Access(token=SecretStr("s3cret"))
+    access.check(server.items["webhooks"][0]["headers"]["Authorization"])
+    printed = capsys.readouterr()
+    assert "s3cret" not in printed.out + printed.err
 
 
 def test_a_project_with_annotations_needs_a_yes(

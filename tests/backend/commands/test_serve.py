@@ -25,7 +25,9 @@ from backend.commands.worker import job_functions, parse_queues
 from backend.settings import Settings
 from edgetam_model import InputError
 from edgetam_model.cli import build_parser, main
+from tests.backend.queue_fixtures import until
 from tests.backend.server_fixtures import IMAGE_CONFIG, click, image_task, predict_body, ready_model
+from tests.backend.serving_load import crowd_at
 from tests.backend.web_fixtures import Answer, WebServer, serving
 
 COMMAND = [sys.executable, "-m", "edgetam_model.cli", "serve", "--host", "127.0.0.1", "--port", "0"]
@@ -122,6 +124,23 @@ def use_it(url: str, web: WebServer) -> None:
     assert call(f"{url}/webhook", event, known)[0] == 201
     far = predict_body(image_task("http://10.0.0.1/a.png"), context={"result": [click(50, 50)]})
     assert call(f"{url}/predict", far, known)[0] == 400
+
+
+def test_ten_people_click_while_two_videos_are_tracked(tmp_path: Path) -> None:
+    """`tests/long` has the same with a long clip and more clicks."""
+    options = ("--weights", "default", "--workers", "2")
+    with server(tmp_path, *options, EDGETAM_MEDIA_ROOTS=str(tmp_path)) as (_, url):
+        crowd = crowd_at(url, tmp_path, frames=60, width=320, height=240)
+        crowd.click_all(1)  # the model is there, and every image known
+        with crowd.watched():
+            for task in (1, 2):
+                crowd.press(task)
+            until(lambda: sum(job["done"] > 0 for job in crowd.jobs()) == 2, 120)
+            crowd.click_all(2)
+        assert all(job["state"] in ("running", "done") for job in crowd.jobs())
+        assert set(crowd.seen.statuses) == {200}
+        assert max(crowd.seen.health) < 1
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> None:
