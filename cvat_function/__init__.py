@@ -1,1 +1,1 @@
-"""The CVAT functions: an adapter over `edgetam_model`. Nothing here yet."""
+"""The CVAT functions: Nuclio interactor and tracker, and what they share; an adapter over `edgetam_model`."""

@@ -1,0 +1,1 @@
+"""The verbs that this adapter adds to the command line."""

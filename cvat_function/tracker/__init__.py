@@ -1,0 +1,1 @@
+"""The Nuclio function of CVAT's AI tools that follows objects from frame to frame."""
