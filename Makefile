@@ -38,10 +38,10 @@ weights: $(VENV)/ready
 	$(BIN)/edgetam train --recipe nano-long --init weights/nano/weights.safetensors \
 		--textures $(TEXTURES) --out weights/nano-long
 
-# The real Label Studio and Chromium, installed below .platforms (about 1 GB) on the first call; logs and
-# screenshots lie in .platforms/logs.
+# The real Label Studio and Chromium, installed below .platforms (about 1 GB) on the first call; that belongs to
+# the first test, hence its time limit. Logs and screenshots of the newest run lie in .platforms/logs/latest.
 test-platforms: $(VENV)/ready
-	$(BIN)/python -m pytest -m platforms tests/platforms
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m platforms --timeout 1500 --durations 5 tests/platforms
 
 clean:
 	rm -rf $(VENV) demo-out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ Box = Sequence[float]  # x0, y0, x1, y1 in pixels of the media
 PROGRAM = Path("/usr/bin/chromium")
 PACKAGE = ("apt-get", "install", "--yes", "--no-install-recommends", "chromium")
 PATIENCE = 30_000  # milliseconds for anything on a page; a busy machine needs some 10,000 for the editor
+CLICKS, CLICK_WAIT = 10, 3_000  # how often a lost click is repeated, after so many milliseconds
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -114,12 +115,14 @@ class Editor:
 
     def choose(self, label: str) -> None:
         """Click a label above the video unless what is drawn next would have it already."""
-        names = f"[...{_ANNOTATION}.names.values()]"
-        chosen = self.page.evaluate(
-            f"{names}.flatMap(tag => tag.selectedLabels ?? []).map(label => label.value)"
-        )
-        if label not in chosen:
+        if label not in self.chosen():
             self.click_label(label)
+
+    def chosen(self) -> list[str]:
+        """The labels that are chosen now, buttons among them."""
+        names = f"[...{_ANNOTATION}.names.values()]"
+        labels = f"{names}.flatMap(tag => tag.selectedLabels ?? []).map(label => label.value)"
+        return list(self.page.evaluate(labels))
 
     def click_label(self, name: str) -> None:
         """Click a label above the video."""
@@ -142,18 +145,30 @@ class Editor:
         """Click a place in pixels of the media."""
         self.page.mouse.click(*self._place(place))
 
+    def click_against(self, place: Sequence[float]) -> None:
+        """Click with Alt: the place does not belong to the object."""
+        self.page.keyboard.down("Alt")
+        self.click(place)
+        self.page.keyboard.up("Alt")
+
     def select(self, place: Sequence[float]) -> None:
         """Click a drawn region until it is selected; a click right after drawing is sometimes lost.
 
         Raises:
-            TimeoutError: it is not.
+            AssertionError: it is not.
         """
-        for _ in range(5):
+        from playwright.sync_api import TimeoutError as LostError
+
+        for _ in range(CLICKS):
             self.click(place)
-            self.page.wait_for_timeout(400)
-            if self.page.evaluate(f"{_ANNOTATION}.selectedRegions.length"):
+            with suppress(LostError):
+                self.page.wait_for_function(f"() => {_ANNOTATION}.selectedRegions.length", timeout=CLICK_WAIT)
                 return
-        raise TimeoutError(f"no region can be selected at {place}")
+        raise AssertionError(f"no region can be selected at {place}")
+
+    def accept(self) -> None:
+        """Press the tick, once there is something to accept."""
+        self.page.get_by_test_id("bottombar-accept-suggestions-button").click()
 
     def press(self, key: str) -> None:
         """Press a hotkey."""
@@ -178,6 +193,10 @@ class Editor:
         box = self.page.get_by_test_id("textarea-input").first
         box.fill(text)
         box.press("Enter")
+
+    def settle(self) -> None:
+        """Wait until the editor has made of the backend's answer what it makes of it."""
+        self.page.wait_for_function(f"() => !{_EDITOR}.awaitingSuggestions")
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Let the page go on until the condition holds.
@@ -232,7 +251,7 @@ def browsing(label_studio: LabelStudio, folder: Path) -> Iterator[Editor]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=install_chromium(), args=QUIET)
-        context = browser.new_context(viewport={"width": 1400, "height": 900})
+        context = browser.new_context(viewport={"width": 1400, "height": 1060})
         context.set_default_timeout(PATIENCE)
         editor = Editor(context.new_page(), label_studio, folder)
 

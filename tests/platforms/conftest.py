@@ -1,6 +1,7 @@
 """Real platforms for the tests here: `make test-platforms` runs them, `make test` passes them over.
 
-What they leave behind to look at, logs and screenshots, lies in `.platforms/logs`.
+What a run leaves behind to look at, logs and screenshots, lies in a folder of its own below
+`.platforms/logs`; `latest` there is the newest.
 """
 
 from __future__ import annotations
@@ -8,22 +9,22 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.platforms import label_studio_server
 from tests.platforms.browser import Editor, browsing, install_chromium
+from tests.platforms.installing import CACHE, required
 from tests.platforms.label_studio_server import LabelStudio
 from tests.platforms.processes import free_port, left_running, running
 from tests.platforms.recorder import Recorder, recording
+from tests.platforms.sdk import Sdk, running_sdk
 
-CACHE = Path(__file__).parents[2] / ".platforms"
-LOGS = CACHE / "logs"
+LOGS, KEPT_RUNS = CACHE / "logs", 5
 SERVE_SECONDS = 60  # for importing torch and answering /health, on a busy machine
 
 
@@ -36,33 +37,36 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     return None if "platforms" in config.option.markexpr else True
 
 
-@dataclass(frozen=True)
-class Installed:
-    """Programs that are there now."""
-
-    label_studio: Path
-    chromium: Path
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a test that is skipped has failed."""
+    report = yield
+    if report.skipped and os.environ.get("CI"):
+        report.outcome, report.longrepr = "failed", f"skipped in CI: {report.longreprtext}"
+    return report
 
 
 @pytest.fixture(scope="session")
-def installed() -> Installed:
-    """Both programs; what cannot be installed fails in CI, and is a reason to skip elsewhere."""
-    try:
-        return Installed(label_studio_server.install(CACHE), install_chromium())
-    except (OSError, subprocess.SubprocessError) as error:
-        output = getattr(error, "output", None) or b""
-        reason = f"{error}\n{output.decode(errors='replace')[-2000:]}"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+def label_studio_program() -> Path:
+    return required(lambda: label_studio_server.install(CACHE))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    return required(install_chromium)
 
 
 @pytest.fixture(scope="session")
 def logs() -> Iterator[Path]:
-    """The folder of logs, empty at first; at the end nothing that this run started may be left."""
-    shutil.rmtree(LOGS, ignore_errors=True)
-    LOGS.mkdir(parents=True)
-    yield LOGS
+    """This run's folder of logs; at the end nothing that the run started may be left."""
+    for old in sorted(path for path in LOGS.glob("2*") if path.is_dir())[: 1 - KEPT_RUNS]:
+        shutil.rmtree(old, ignore_errors=True)
+    folder = LOGS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    latest = LOGS / "latest"
+    latest.unlink(missing_ok=True)
+    latest.symlink_to(folder.name)
+    yield folder
     left = left_running()
     names = [" ".join(process.cmdline()) for process in left if process.is_running()]
     for process in left:
@@ -71,12 +75,19 @@ def logs() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def sdk(label_studio_program: Path, logs: Path) -> Iterator[Sdk]:
+    """label-studio-sdk as Label Studio has it."""
+    with running_sdk(label_studio_program.with_name("python"), logs / "sdk.log") as sdk:
+        yield sdk
+
+
+@pytest.fixture(scope="session")
 def label_studio(
-    installed: Installed, logs: Path, tmp_path_factory: pytest.TempPathFactory
+    label_studio_program: Path, chromium: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LabelStudio]:
     """A fresh Label Studio."""
     folder = tmp_path_factory.mktemp("label-studio")
-    with label_studio_server.serve(installed.label_studio, folder, logs / "label-studio.log") as server:
+    with label_studio_server.serve(label_studio_program, folder, logs / "label-studio.log") as server:
         yield server
 
 
@@ -101,7 +112,17 @@ def backend(
     }
     health = f"http://127.0.0.1:{port}/health"
     with running(command, logs / "backend.log", health, SERVE_SECONDS, env), recording(port) as recorder:
+        _until_loaded(recorder)
         yield recorder
+
+
+def _until_loaded(backend: Recorder) -> None:
+    """Wait for the model: people press the button long after the server was started."""
+    deadline = time.monotonic() + SERVE_SECONDS
+    while (model := backend.ask("/health")["model"])["state"] != "ready":
+        assert model["state"] == "loading", model
+        assert time.monotonic() < deadline, "the model is still being loaded"
+        time.sleep(0.2)
 
 
 @pytest.fixture

@@ -24,20 +24,15 @@ VIDEO_CONFIG = """
   <TextArea name="cmd" toName="video" perRegion="true" placeholder="track 100 | back 50 | both"/>
 </View>"""
 
-IMAGE_CONFIG = """
-<View>
-  <Image name="image" value="$image" zoom="true"/>
-  <BrushLabels name="brush" toName="image" smart="false">
-    <Label value="Ball"/><Label value="Post"/>
-  </BrushLabels>
-  {prompts}
-</View>"""
-CLICKS = """<KeyPointLabels name="kp" toName="image" smart="true">
-    <Label value="Post" hotkey="j"/><Label value="Ball" hotkey="k"/>
-  </KeyPointLabels>"""
-BOXES = """<RectangleLabels name="rect" toName="image" smart="true">
-    <Label value="Ball"/><Label value="Post"/>
-  </RectangleLabels>"""
+_LABELS = '<Label value="Ball"/><Label value="Post"/>'
+BRUSH = f'<BrushLabels name="brush" toName="image" smart="false">{_LABELS}</BrushLabels>'
+ALL_SHAPES = f"""{BRUSH}
+  <BitmaskLabels name="bitmask" toName="image" smart="false">{_LABELS}</BitmaskLabels>
+  <PolygonLabels name="polygon" toName="image" smart="false">{_LABELS}</PolygonLabels>
+  <RectangleLabels name="rectangle" toName="image" smart="false">{_LABELS}</RectangleLabels>"""
+_CLASSES = '<Label value="Post" hotkey="j"/><Label value="Ball" hotkey="k"/>'
+CLICKS = f'<KeyPointLabels name="kp" toName="image" smart="true">{_CLASSES}</KeyPointLabels>'
+BOXES = f'<RectangleLabels name="rect" toName="image" smart="true">{_CLASSES}</RectangleLabels>'
 
 
 @dataclass(frozen=True)
@@ -53,9 +48,14 @@ def video_project(label_studio: LabelStudio, backend: Recorder, clip: Clip) -> P
     return _project(label_studio, backend, VIDEO_CONFIG, clip.path, {"fps": FPS})
 
 
-def image_project(label_studio: LabelStudio, backend: Recorder, clip: Clip, prompts: str) -> Place:
-    """A project whose one task is this picture, prompted by CLICKS or BOXES, with the backend attached."""
-    return _project(label_studio, backend, IMAGE_CONFIG.format(prompts=prompts), clip.path, {})
+def image_config(prompts: str, outputs: str = BRUSH) -> str:
+    """A config that is prompted by CLICKS or BOXES and takes BRUSH or ALL_SHAPES."""
+    return f'<View>\n  <Image name="image" value="$image" zoom="true"/>\n  {outputs}\n  {prompts}\n</View>'
+
+
+def image_project(label_studio: LabelStudio, backend: Recorder, clip: Clip, config: str) -> Place:
+    """A project whose one task is this picture, with the backend attached."""
+    return _project(label_studio, backend, config, clip.path, {})
 
 
 def video_region(box: Box, frame: int, frames: int, label: str = "Ball") -> dict[str, Any]:

@@ -48,6 +48,15 @@ class Recorder:
         """The predictions that a person's click or key asked for."""
         return [e for e in self.of("/predict") if (e.asked.get("params") or {}).get("context")]
 
+    def ask(self, path: str) -> Any:
+        """The backend's own JSON, as its status page asks for it; nothing is noted."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PASS_SECONDS)
+        try:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
         """Pass one request on."""
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))

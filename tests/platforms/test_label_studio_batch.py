@@ -16,7 +16,9 @@ from tests.platforms.clips import HEIGHT, RED, WIDTH
 from tests.platforms.label_studio_server import LabelStudio
 from tests.platforms.projects import (
     BOXES,
+    VIDEO_CONFIG,
     Place,
+    image_config,
     image_project,
     image_region,
     ious,
@@ -24,6 +26,7 @@ from tests.platforms.projects import (
     video_region,
 )
 from tests.platforms.recorder import Recorder
+from tests.platforms.sdk import Sdk
 
 pytestmark = pytest.mark.platforms
 
@@ -49,7 +52,7 @@ def _delivered(label_studio: LabelStudio, place: Place) -> list[Any]:
 
 
 def test_an_annotated_box_comes_back_as_one_track(
-    label_studio: LabelStudio, backend: Recorder, tmp_path: Path
+    label_studio: LabelStudio, backend: Recorder, sdk: Sdk, tmp_path: Path
 ) -> None:
     clip = clips.two_discs(tmp_path / "batch.mp4")
     place = video_project(label_studio, backend, clip)
@@ -63,16 +66,28 @@ def test_an_annotated_box_comes_back_as_one_track(
     assert region["value"]["labels"] == ["Ball"]
     assert 0 < prediction["score"] <= 1
 
+    assert sdk.problems(VIDEO_CONFIG, {"result": prediction["result"]}) == []
+
     _retrieve(label_studio, place)
-    time.sleep(3)  # longer than the whole job took: a second delivery would be here
+    _until_over(backend, place.task)  # a job that delivers ends after that
     assert len(label_studio.predictions(place.task)) == 1
 
 
+def _until_over(backend: Recorder, task: int) -> None:
+    deadline = time.monotonic() + DELIVERY_SECONDS
+    while time.monotonic() < deadline:
+        jobs = [job for job in backend.ask("/api/jobs")["jobs"] if job["title"].startswith(f"task {task}:")]
+        if jobs and all(job["ended"] for job in jobs):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"the jobs of task {task} do not end")
+
+
 def test_an_annotated_rectangle_comes_back_as_a_brush(
-    label_studio: LabelStudio, backend: Recorder, tmp_path: Path
+    label_studio: LabelStudio, backend: Recorder, sdk: Sdk, tmp_path: Path
 ) -> None:
-    picture = clips.still(tmp_path / "batch.png")
-    place = image_project(label_studio, backend, picture, BOXES)
+    picture, config = clips.still(tmp_path / "batch.png"), image_config(BOXES)
+    place = image_project(label_studio, backend, picture, config)
     _annotate(label_studio, place, image_region(picture.boxes[0][RED]))
     _retrieve(label_studio, place)
     (prediction,) = _delivered(label_studio, place)
@@ -80,6 +95,8 @@ def test_an_annotated_rectangle_comes_back_as_a_brush(
     mask = decode_brush(brush["value"]["rle"], HEIGHT, WIDTH)
     assert mask_iou(mask, picture.masks[0][RED]) >= 0.7
     assert brush["value"]["brushlabels"] == ["Ball"]
+    assert sdk.problems(config, {"result": prediction["result"]}) == []
+    assert 0 < prediction["score"] <= 1
 
 
 def test_a_task_without_a_drawing_gets_no_prediction(

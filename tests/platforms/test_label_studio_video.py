@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -12,13 +14,15 @@ from tests.platforms import clips
 from tests.platforms.browser import Editor
 from tests.platforms.clips import BLUE, RED, Box, Clip
 from tests.platforms.label_studio_server import LabelStudio
-from tests.platforms.projects import Place, box_iou, box_on, ious, video_project
+from tests.platforms.projects import VIDEO_CONFIG, Place, box_iou, box_on, ious, video_project
 from tests.platforms.recorder import Exchange, Recorder
+from tests.platforms.sdk import Sdk
 
 pytestmark = pytest.mark.platforms
 
 GOOD = 0.7  # IoU with the known object
-PRESSES = 20  # of 5 s each at most, for a busy machine; an idle one needs one or two
+THINNED = 1.01  # pixels by which boxes between keyframes may be off: `keyframe_tolerance`, and rounding
+TRACK_SECONDS = 240  # for 60 frames on a busy machine; an idle one needs 4, one press or two
 
 
 def _open(editor: Editor, label_studio: LabelStudio, backend: Recorder, clip: Clip) -> Place:
@@ -38,25 +42,34 @@ def _middle(box: Box) -> tuple[float, float]:
 
 def _press_t(editor: Editor, backend: Recorder) -> Exchange:
     """Press t once, and wait for what the editor makes of the answer."""
+    return _answered(editor, backend, lambda: editor.press("t"))
+
+
+def _click_label(editor: Editor, backend: Recorder, label: str) -> Exchange:
+    """Click a class, and wait for what the editor makes of the answer."""
+    return _answered(editor, backend, lambda: editor.click_label(label))
+
+
+def _answered(editor: Editor, backend: Recorder, act: Callable[[], None]) -> Exchange:
     before = len(backend.interactive())
-    editor.press("t")
+    act()
     editor.wait(lambda: len(backend.interactive()) > before)
-    editor.page.wait_for_timeout(1000)  # 0.34 s were measured for 478 keyframes
-    assert len(backend.interactive()) == before + 1, "one press, one request"
-    exchange = backend.interactive()[-1]
+    editor.settle()
+    (exchange,) = backend.interactive()[before:]  # one press, one request
     assert exchange.status == 200, exchange.answered
     return exchange
 
 
 def _track(editor: Editor, backend: Recorder, frames: int) -> dict[str, Any]:
     """Press t until every tracked region reaches the last frame; the regions by id."""
-    for _ in range(PRESSES):
+    deadline = time.monotonic() + TRACK_SECONDS
+    while time.monotonic() < deadline:
         asked = _press_t(editor, backend).asked["params"]["context"]["result"]
         sent = {region["id"] for region in asked if region["type"] == "videorectangle"}
         regions = {region["id"]: region for region in editor.regions() if region["id"] in sent}
         if all(region["value"]["sequence"][-1]["frame"] == frames for region in regions.values()):
             return regions
-    pytest.fail(f"{PRESSES} presses did not reach frame {frames}")
+    pytest.fail(f"no press in {TRACK_SECONDS} s reached frame {frames}")
 
 
 def _only(regions: dict[str, Any]) -> Any:
@@ -75,7 +88,7 @@ def _ordered(region: Any) -> bool:
 
 
 def test_a_box_and_t_make_a_track_that_submit_stores(
-    editor: Editor, label_studio: LabelStudio, backend: Recorder, tmp_path: Path
+    editor: Editor, label_studio: LabelStudio, backend: Recorder, sdk: Sdk, tmp_path: Path
 ) -> None:
     clip = clips.two_discs(tmp_path / "one-object.mp4")
     place = _open(editor, label_studio, backend, clip)
@@ -97,15 +110,30 @@ def test_a_box_and_t_make_a_track_that_submit_stores(
     (stored,) = label_studio.annotations(place.task)
     assert stored["result"][0]["value"]["sequence"] == region["value"]["sequence"]
     assert stored["result"][0]["value"]["labels"] == ["Ball"]
-    editor.wait(lambda: _created(backend, place.task) != [])
-    (webhook,) = _created(backend, place.task)
-    assert 200 <= webhook.status < 300
+    editor.wait(lambda: label_studio.predictions(place.task) != [])
+    (prediction,) = label_studio.predictions(place.task)
+    delivered = prediction["result"][0]
+    assert (delivered["id"], delivered["value"]["labels"]) == (region["id"], ["Ball"])
+    assert mean(ious(delivered, clip, RED, range(1, len(clip.boxes) + 1))) >= GOOD
+    for kept in (stored, prediction):
+        assert sdk.problems(VIDEO_CONFIG, {"result": kept["result"]}) == []
+    _recorded(editor, backend, place.task)
+
+
+def _recorded(editor: Editor, backend: Recorder, task: int) -> None:
+    """Wait for the webhook of a task's one annotation, and for what the backend keeps of it."""
+
+    def created() -> list[Exchange]:
+        events = [e for e in backend.of("/webhook") if e.asked["action"] == "ANNOTATION_CREATED"]
+        return [event for event in events if event.asked["task"]["id"] == task]
+
+    editor.wait(lambda: created() != [])
+    (webhook,) = created()
+    assert (webhook.status, webhook.answered["status"]) == (201, "recorded")
     assert webhook.seconds < 1  # Label Studio waits no longer
-
-
-def _created(backend: Recorder, task: int) -> list[Exchange]:
-    events = [e for e in backend.of("/webhook") if e.asked["action"] == "ANNOTATION_CREATED"]
-    return [event for event in events if event.asked["task"]["id"] == task]
+    address = f"/api/jobs/{webhook.answered['job_id']}"
+    editor.wait(lambda: backend.ask(address)["job"]["state"] == "done")
+    assert backend.ask(address)["job"]["title"].startswith("annotation created in project")
 
 
 def test_one_press_tracks_all_objects_of_the_class(
@@ -159,7 +187,9 @@ def test_a_moved_box_is_tracked_again_from_there(
     assert mean(fits) >= GOOD, fits
     assert _ordered(after)
     earlier = [keyframe for keyframe in before["value"]["sequence"] if 1 < keyframe["frame"] < moved]
-    assert earlier == [k for k in after["value"]["sequence"] if 1 < k["frame"] < moved], "not computed again"
+    assert [k for k in earlier if k not in after["value"]["sequence"]] == [], "not computed again"
+    for number in range(1, moved):
+        assert box_on(after, number) == pytest.approx(box_on(before, number), abs=THINNED), number
 
     editor.submit()
     (stored,) = label_studio.annotations(place.task)
@@ -237,24 +267,47 @@ def test_a_typed_command_is_obeyed_and_stays(
     assert command["id"] == region["id"]
 
 
+@pytest.mark.parametrize("button", [True, False], ids=["button-chosen", "button-not-chosen"])
 def test_a_click_on_the_class_it_has_changes_no_track(
-    editor: Editor, label_studio: LabelStudio, backend: Recorder, tmp_path: Path
+    editor: Editor, label_studio: LabelStudio, backend: Recorder, tmp_path: Path, button: bool
 ) -> None:
     clip = clips.two_discs(tmp_path / "label.mp4")
     _open(editor, label_studio, backend, clip)
     _draw(editor, clip.boxes[0][RED])
     editor.select(_middle(clip.boxes[0][RED]))
     before = _only(_track(editor, backend, len(clip.boxes)))
-    for _ in range(2):  # takes the label off, and gives it back
-        _click_label(editor, backend)
-    after = _one(editor)
+    if ("Track" in editor.chosen()) != button:  # every press chooses it or lets it go
+        _press_t(editor, backend)
+    assert ("Track" in editor.chosen()) == button
+    _click_label(editor, backend, "Ball")
+    editor.shoot("without-a-class")
+    assert "Ball" not in editor.chosen()
+    _click_label(editor, backend, "Ball")
     editor.shoot("labelled-again")
+    after = _one(editor)
     assert after["value"]["labels"] == ["Ball"]
     assert after["value"]["sequence"] == before["value"]["sequence"]
 
 
-def _click_label(editor: Editor, backend: Recorder) -> None:
-    asked = len(backend.interactive())
-    editor.click_label("Ball")
-    editor.wait(lambda: len(backend.interactive()) > asked)
-    editor.page.wait_for_timeout(1000)
+def test_a_class_chosen_after_the_track_is_the_class(
+    editor: Editor, label_studio: LabelStudio, backend: Recorder, tmp_path: Path
+) -> None:
+    clip = clips.two_discs(tmp_path / "later.mp4", frames=10)
+    place = _open(editor, label_studio, backend, clip)
+    editor.choose("Post")
+    editor.click_label("Post")  # no class is chosen now, but blank
+    editor.draw(clip.boxes[0][BLUE])
+    editor.select(_middle(clip.boxes[0][BLUE]))
+    _press_t(editor, backend)  # a second one the editor would not send, as long as no class is chosen
+    editor.shoot("tracked-without-a-class")
+    _click_label(editor, backend, "Ball")
+    editor.shoot("labelled")
+    assert _one(editor)["value"]["labels"] == ["Ball"]
+    _track(editor, backend, len(clip.boxes))
+    region = _one(editor)
+    assert region["value"]["labels"] == ["Ball"]
+    fits = ious(region, clip, BLUE, range(1, len(clip.boxes) + 1))
+    assert mean(fits) >= GOOD, fits
+    editor.submit()
+    (stored,) = label_studio.annotations(place.task)
+    assert stored["result"][0]["value"]["labels"] == ["Ball"]
