@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from edgetam_model.results import FrameResult, MaskResult, ObjectResult
     from edgetam_model.session import VideoSession
     from edgetam_model.tracks import Tracks, TracksWriter, read_tracks
+    from edgetam_model.training.version_store import VersionStore
+    from edgetam_model.training.versions import NewVersion, Retention, VersionName
     from edgetam_model.video import FrameSource, MediaLimits, VideoInfo, open_source, read_image
     from edgetam_model.video_tracker import VideoTracker
     from edgetam_model.weights import load_model
@@ -60,6 +62,8 @@ _HOMES = {
     "results": ("FrameResult", "MaskResult", "ObjectResult"),
     "session": ("VideoSession",),
     "tracks": ("Tracks", "TracksWriter", "read_tracks"),
+    "training.version_store": ("VersionStore",),
+    "training.versions": ("NewVersion", "Retention", "VersionName"),
     "video": ("FrameSource", "MediaLimits", "VideoInfo", "open_source", "read_image"),
     "video_tracker": ("VideoTracker",),
     "weights": ("load_model",),
@@ -87,16 +91,20 @@ __all__ = [
     "MaskResult",
     "MediaError",
     "MediaLimits",
+    "NewVersion",
     "ObjectResult",
     "ObjectState",
     "OverlayWriter",
     "Prompt",
     "PromptError",
+    "Retention",
     "SessionError",
     "StateError",
     "TrackerOptions",
     "Tracks",
     "TracksWriter",
+    "VersionName",
+    "VersionStore",
     "VideoInfo",
     "VideoSession",
     "VideoTracker",

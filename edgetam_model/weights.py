@@ -55,7 +55,7 @@ class WeightsInfo:
     """Which weights a model runs; `load_model` leaves it at the model as `weights_info`.
 
     Attributes:
-        name: "edgetam", "default", "untrained", or the file's or import's name.
+        name: "edgetam", "default", "untrained", a version, or the file's or import's name.
         path: the file, None for untrained weights.
         fingerprint: SHA-256 over config and tensors.
         trained: False where the masks mean nothing.
@@ -110,8 +110,9 @@ def load_model(name: str | Path | None = None, device: str = "auto") -> EdgeTAM:
     Args:
         name: "default" (shipped with the package; untrained until they are), "edgetam" (the published ones,
             fetched if need be), "auto" (the published ones if cached or fetchable within seconds, else the
-            shipped), the path of a weights file, or the name of an imported one. None: what EDGETAM_WEIGHTS
-            says, else "auto".
+            shipped), the path of a weights file, the name of an imported one, a fine-tuned version such as
+            "project-7/v0003", or "project-7" for the one that serves that project now. None: what
+            EDGETAM_WEIGHTS says, else "auto".
         device: "auto" (EDGETAM_DEVICE, else CUDA where there is one, else the CPU), or a torch device.
             Apple's "mps" has to be named: its numbers are not proved against the published ones.
 
@@ -225,7 +226,7 @@ def verify(name: str | Path) -> WeightsInfo:
     """Read weights again from end to end and hold them against the hashes and entries recorded in them.
 
     Args:
-        name: "default", "edgetam", the name of an imported file, or a path.
+        name: "default", "edgetam", the name of an imported file, a version, or a path.
 
     Raises:
         WeightsError: not here, damaged, or not this model's entries.
@@ -246,15 +247,21 @@ def _auto() -> tuple[Path | None, str]:
 
 
 def _find(name: str | Path) -> Path:
-    """The file that a path or the name of an imported file means."""
+    """The file that a path, the name of an imported file, or a version means."""
+    from edgetam_model.training.version_store import VersionStore  # stands above, and few names need it
+
     path = Path(name).expanduser()
     if path.is_file():
         return path
     if path.name == str(name) and _cached(path.name).is_file():
         return _cached(path.name)
+    versions = VersionStore()
+    if version := versions.find(str(name)):
+        return versions.weights_file(version)
+    projects = ", ".join(versions.projects()) or "none yet"
     raise WeightsError(
         f"{name}: no such version, file or import; expected default, edgetam, auto, a weights file, "
-        "or a name that `edgetam weights list` shows"
+        f"a name that `edgetam weights list` shows, or a version of a project that has some ({projects})"
     )
 
 
@@ -334,8 +341,10 @@ def _is_whole(path: Path) -> bool:
 
 
 def _info(path: Path, weights: Weights) -> WeightsInfo:
+    from edgetam_model.training.version_files import version_of_weights  # stands above
+
     in_package = {SHIPPED: "default", _cached(hub.PUBLISHED.name): hub.PUBLISHED.name}
-    name = in_package.get(path, path.stem)
+    name = in_package.get(path) or str(version_of_weights(path) or path.stem)
     return WeightsInfo(name, path, weights.fingerprint, weights.trained, weights.licence, weights.source)
 
 

@@ -50,6 +50,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def list_action(args: argparse.Namespace) -> int:
     """Show every known weights file."""
+    from edgetam_model.training.version_store import VersionStore
     from edgetam_model.weights import list_weights
 
     rows = list_weights()
@@ -63,6 +64,8 @@ def list_action(args: argparse.Namespace) -> int:
         name = row.name if row.trained else f"{row.name} (untrained)"
         table.add_row(name, here, size, row.sha256[:12], row.licence, row.where)
     Console().print(table)
+    if projects := VersionStore().projects():
+        _say(f"and fine-tuned versions of {', '.join(projects)}: see edgetam versions list")
     return 0
 
 
