@@ -6,23 +6,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
-from backend.fit_regions import MediaKey, image_objects, region_type, shown_on
+from backend.fit_regions import image_objects, region_labels
 from backend.fit_tracks import video_numbers, video_objects
+from backend.image_shapes import shape_class
 from backend.label_config import LabelConfig
 from backend.video_prompts import REGION_TYPE
 from edgetam_model import InputError
-from edgetam_model.training.annotations import AnnotatedTask, AnnotationSet, ReadOptions
+from edgetam_model.training.annotations import AnnotatedTask, AnnotationSet, FrameNumbers, ReadOptions
 
 MAX_REGIONS = 10_000  # of one annotation
 # What has no shape, and is no loss to a model of masks.
-SHAPELESS = frozenset({"labels", "choices", "textarea", "rating", "relation", "taxonomy", "number", "pairwise"})
-_SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .bmp .tif .tiff .gif .ppm .mp4 .mov .mkv .webm .avi .ts .m4v".split()
-)
+SHAPELESS = frozenset({"labels", "choices", "textarea", "rating", "relation", "taxonomy", "number"})
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
+_SUFFIXES = (*_PICTURES, ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts")
+
+
+@dataclass(frozen=True)
+class _Media:
+    """What regions are drawn on: the tag's name, which of several images, and whether it is a video."""
+
+    name: str
+    item: int
+    video: bool
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class _Chosen:
 
 
 def read_tasks(
-    tasks: object, config: LabelConfig | None = None, options: ReadOptions = ReadOptions()
+    tasks: object, config: LabelConfig | None = None, options: ReadOptions | None = None
 ) -> AnnotationSet:
     """The annotations of tasks as Label Studio's API and its JSON export give them.
 
@@ -62,7 +69,7 @@ def read_tasks(
         seen.add(name)
         chosen = _chosen(task, ignored)
         if chosen is not None:
-            found += _read_task(name, task, chosen, config, options, ignored)
+            found += _read_task(name, task, chosen, config, options or ReadOptions(), ignored)
     return AnnotationSet(tuple(found), dict(sorted(ignored.items())))
 
 
@@ -77,9 +84,9 @@ def _chosen(task: Mapping[str, Any], ignored: Counter[str]) -> _Chosen | None:
     """The annotation that counts, the others noted."""
     given = task.get("annotations")
     usable = []
-    for annotation in given if isinstance(given, list) else []:
+    for annotation in given if isinstance(given, list | tuple) else []:
         result = annotation.get("result") if isinstance(annotation, Mapping) else None
-        regions = [region for region in result if isinstance(region, Mapping)] if _listed(result) else []
+        regions = _regions(result)
         if not isinstance(annotation, Mapping) or (result and not regions):
             ignored["damaged annotations"] += 1
         elif annotation.get("was_cancelled"):
@@ -90,14 +97,17 @@ def _chosen(task: Mapping[str, Any], ignored: Counter[str]) -> _Chosen | None:
             usable.append((annotation, regions))
     if not usable:
         return None
-    ignored["other annotations of the same task"] += len(usable) - 1
-    ignored += Counter()  # drops what is zero
+    if len(usable) > 1:
+        ignored["other annotations of the same task"] += len(usable) - 1
     best, regions = max(usable, key=lambda pair: (pair[0].get("ground_truth") is True, _when(pair[0])))
     return _Chosen(str(best.get("id", "")), regions)
 
 
-def _listed(result: object) -> bool:
-    return isinstance(result, list) and len(result) <= MAX_REGIONS
+def _regions(result: object) -> list[Mapping[str, Any]]:
+    """The entries of a result list; none of anything else, or of an endless one."""
+    if not isinstance(result, list) or len(result) > MAX_REGIONS:
+        return []
+    return [region for region in result if isinstance(region, Mapping)]
 
 
 def _when(annotation: Mapping[str, Any]) -> tuple[str, int]:
@@ -116,25 +126,85 @@ def _read_task(
     ignored: Counter[str],
 ) -> Iterator[AnnotatedTask]:
     """A task for each of its images and videos."""
-    data = task.get("data")
-    data = data if isinstance(data, Mapping) else {}
+    given = task.get("data")
+    data: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    labels = region_labels(chosen.regions)
     groups = _by_media(chosen.regions, ignored)
     for key, regions in groups.items():
-        reference = _reference(key, data, config, alone=len(groups) == 1)
-        if reference is None:
-            ignored["tasks whose media cannot be told"] += 1
+        try:
+            reference = _reference(key, data, config)
+            numbers = video_numbers(regions, _rate(key, config), data) if key.video else FrameNumbers()
+        except InputError:
+            ignored["tasks whose media or frame rate cannot be told"] += 1
             continue
-        numbers = video_numbers(regions, _rate_attribute(key, config), data) if key.video else None
-        objects = video_objects(regions, options, ignored) if key.video else image_objects(regions, ignored)
+        if key.video:
+            objects = video_objects(regions, labels, options, ignored)
+        else:
+            objects = image_objects(regions, labels, ignored)
         if not objects:
-            ignored["tasks without a shape"] += 1
+            ignored["tasks without a shape that can be read"] += 1
             continue
-        made = AnnotatedTask(
+        yield AnnotatedTask(
             id=name if len(groups) == 1 else f"{name}:{key.name}:{key.item}",
             kind="video" if key.video else "image",
             media=reference,
             objects=objects,
             group=name,
             annotations=(chosen.id,),
+            numbers=numbers,
         )
-        yield made if numbers is None else replace_numbers(made, numbers)
+
+
+def _by_media(
+    regions: Sequence[Mapping[str, Any]], ignored: Counter[str]
+) -> dict[_Media, list[Mapping[str, Any]]]:
+    """The regions that draw something, by what they are drawn on."""
+    groups: dict[_Media, list[Mapping[str, Any]]] = {}
+    for region in regions:
+        kind, name, item = region.get("type"), region.get("to_name"), region.get("item_index")
+        kind = kind.lower() if isinstance(kind, str) else ""
+        if kind != REGION_TYPE and shape_class(kind) is None:
+            if kind not in SHAPELESS:
+                ignored[f"regions of type {kind[:40]!r}"] += 1
+            continue
+        key = _Media(
+            name=name if isinstance(name, str) else "",
+            item=item if isinstance(item, int) and not isinstance(item, bool) else 0,
+            video=kind == REGION_TYPE,
+        )
+        groups.setdefault(key, []).append(region)
+    return groups
+
+
+def _reference(key: _Media, data: Mapping[str, Any], config: LabelConfig | None) -> str:
+    """The address of an image or video.
+
+    Raises:
+        InputError: nothing in the task's data that could be it.
+    """
+    shown = config.object(key.name) if config else None
+    if shown is not None:
+        return shown.reference(data, key.item)
+    entries = [value[key.item] if _has(value, key.item) else value for value in data.values()]
+    addresses = [text for text in entries if isinstance(text, str) and _looks_like_media(text)]
+    own = data.get(key.name)
+    if isinstance(own, str) and own:
+        return own
+    if len(addresses) != 1:
+        raise InputError("data", f"expected one address of an image or video, got {len(addresses)}")
+    return addresses[0]
+
+
+def _has(value: object, item: int) -> bool:
+    return isinstance(value, list) and 0 <= item < len(value)
+
+
+def _looks_like_media(text: str) -> bool:
+    """By its ending, before or in the query: local files are `/data/local-files/?d=…/x.jpg`."""
+    return text.lower().endswith(_SUFFIXES) or text.partition("?")[0].lower().endswith(_SUFFIXES)
+
+
+def _rate(key: _Media, config: LabelConfig | None) -> str | None:
+    """The frameRate of the video's tag; "$" where there is none to ask: then its regions tell."""
+    shown = config.object(key.name) if config else None
+    return shown.attributes.get("framerate") if shown else "$"

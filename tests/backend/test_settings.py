@@ -94,7 +94,7 @@ def test_the_reference_names_every_field_once_with_a_meaning() -> None:
     assert len({row.name for row in rows}) == len(rows) == len(Settings.model_fields)
     assert all(row.meaning for row in rows)
     shown = {row.name: row.default for row in rows}
-    assert (shown["PORT"], shown["EDGETAM_ANSWER_SECONDS"], shown["EDGETAM_OFFLINE"]) == ("9090", "5.0", "0")
+    assert (shown["PORT"], shown["EDGETAM_ANSWER_SECONDS"], shown["EDGETAM_OFFLINE"]) == ("9090", "2.0", "0")
     assert shown["EDGETAM_MEDIA_CACHE_BYTES"] == "20.0GiB"
     assert str(Path.home()) not in str(rows)
 
