@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from backend.frame_map import FrameMap, frame_rate
 from edgetam_model import InputError, VideoInfo, open_source
 from edgetam_model.timetable import TimeTable
+from tests.test_video import CASES, Case
 from tests.video_fixtures import Recipe, read_number, write_video
 
 NTSC = Fraction(30000, 1001)
@@ -80,6 +81,41 @@ def test_a_real_file_of_uneven_times_and_b_frames(tmp_path: Path) -> None:
             clock = Fraction(number - 1, 24) + Fraction(2, 1000)
             expected = max(i for i, tick in enumerate(ticks) if Fraction(tick, 40) <= clock)
             assert read_number(source.read(frames.source_of(number))) == expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_kind_of_file_through_label_studios_formula(name: str, tmp_path: Path) -> None:
+    """What is painted on the frame of each number is what was written to be shown at the formula's time."""
+    case = CASES[name]
+    path = write_video(tmp_path / f"{name}.{case.suffix}", case.recipe)
+    if case.patch is not None:
+        case.patch(path)
+    with open_source(path) as source:
+        painted = {i: read_number(frame) for i, frame in source.frames(0, len(source) - 1)}
+        for rate in (Fraction(24), Fraction(25), NTSC):
+            frames = FrameMap.of_video(source.info, rate)
+            asked = [n for n in range(1, frames.count + 1) if not _at_a_border(case, frames, n)]
+            assert len(asked) > frames.count / 2
+            for number in asked:
+                expected = case.numbers[_shown_of(case, _clock(frames, number))]
+                assert painted[frames.source_of(number)] == expected, (rate, number)
+
+
+def _clock(frames: FrameMap, number: int) -> Fraction:
+    return (number - 1) / frames.rate + Fraction(2, 1000) + frames.table.origin
+
+
+def _shown_of(case: Case, clock: Fraction) -> int:
+    """The place of the last frame that has begun, by the times that the file was written with."""
+    begun = [i for i, time in enumerate(case.times) if time <= clock]
+    return begun[-1] if begun else 0
+
+
+def _at_a_border(case: Case, frames: FrameMap, number: int) -> bool:
+    """Whether the container's rounding of times decides what is shown."""
+    slack = Fraction(case.rounding).limit_denominator(10**6)
+    clock = _clock(frames, number)
+    return _shown_of(case, clock - slack) != _shown_of(case, clock + slack)
 
 
 def test_numbers_that_do_not_exist_are_refused() -> None:
