@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from backend.commands.options import HelpWithEnvironment, add_common_options, environment_of
 from edgetam_model import EdgeTAMError, InputError
@@ -99,7 +99,17 @@ def run(args: argparse.Namespace) -> int:
             _announce(server, settings, args.workers, is_open=services.access.is_open)
             server.run()  # until the signal's SystemExit, which it takes for the end
         services.model.close(LOADING)
+    if services.model.state == "loading":
+        _leave()
     return watch.exit_code()
+
+
+def _leave() -> NoReturn:
+    """End here and now, all else being closed: an interpreter that ends with a thread inside torch aborts."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 class _Server(Protocol):
