@@ -62,7 +62,7 @@ def test_every_kind_comes_back_as_the_mask_it_was_written_from(mask: NDArray[np.
 @unhurried
 @given(large_blobs)
 def test_simplified_polygons_lose_little(mask: NDArray[np.bool_]) -> None:
-    """What is lost is the outline's own pixel of tolerance: .9786 at least so far, for a disc cut by the frame."""
+    """What is lost is the pixel of tolerance: .9786 at least so far, for a disc that the frame cuts."""
     each = only(read_tasks([task(annotation(drawn("Polygon", mask, RegionOptions().polygon_tolerance)))]))
     assert mask_iou(each.sightings[0].shape.mask(SIZE), result_of(mask).mask) >= 0.97
 
