@@ -12,7 +12,7 @@ Install 2.x, which is not in the package index, with
 1.0.9, which is, pins a Flask that nothing else can live with; it runs with ours when its pins are ignored:
 
     pip install --no-deps label-studio-ml==1.0.9
-    pip install colorama attrs label-studio-tools lxml appdirs
+    pip install colorama attrs label-studio-tools lxml appdirs requests
 
 Both need 'edgetam-labeling[server]' beside them. Settings come from the environment, as for `edgetam serve`.
 Videos need `edgetam worker` beside it, with the same REDIS_URL, or the same MODEL_DIR. 1.0.9 answers every

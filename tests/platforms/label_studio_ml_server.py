@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.platforms.processes import RUN, RUN_ID, free_port, running, stop
 
 VERSION = "1.0.9"
-BESIDE = ("colorama", "attrs", "label-studio-tools", "lxml", "appdirs")  # what backend/ls_backend.py names
+BESIDE = ("colorama", "attrs", "label-studio-tools", "lxml", "appdirs", "requests")  # as README says
 INSTALL_SECONDS = 600  # 7 s with a warm cache
 START_SECONDS = 60  # for importing torch, on a busy machine
 
