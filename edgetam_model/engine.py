@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeVar
@@ -229,27 +229,28 @@ class Engine:
 
         What a search through a wide window finds is looked at again from near, and that look decides.
         """
+        sightings = self._sightings(recalls, shown)
         closer: dict[int, Window] = {}
-        for row, sighting in enumerate(self._sightings(recalls, shown)):
+        for row, sighting in enumerate(sightings):
             if sighting.returning and (window := self._closer_window(row, shown)) is not None:
                 closer[row] = window
-        tracked = self._remembered(frame, self._verified(recalls, shown, closer))
+        believed = [one.credible and row not in closer for row, one in enumerate(sightings)]
+        tracked = self._remembered(frame, self._only(believed, shown))
         if closer:
             again, windows = [recalls[row] for row in closer], list(closer.values())
             image = self._encode_windows(self._pixels(frame, read), windows)
             near = Shown(image, windows, self._decode_recalled(image, again))
-            found = self._remembered(frame, self._verified(again, near))
+            believed = [one.credible for one in self._sightings(again, near)]
+            found = self._remembered(frame, self._only(believed, near))
             for row, one in zip(closer, found, strict=True):
                 if one.object_score > 0:
                     tracked[row] = one
         return tracked
 
-    def _verified(self, recalls: Sequence[Recall], shown: Shown, also: Container[int] = ()) -> Shown:
-        """`shown` with no object where it is not credible, nor in the rows `also`."""
-        rows = enumerate(self._sightings(recalls, shown))
-        doubted = [row in also or not sighting.credible for row, sighting in rows]
-        mask = torch.tensor(doubted, device=shown.decoded.logits.device)
-        return replace(shown, decoded=self.model.deny(shown.decoded, mask))
+    def _only(self, believed: Sequence[bool], shown: Shown) -> Shown:
+        """`shown` without the objects that are not believed."""
+        denied = ~torch.tensor(believed, device=shown.decoded.logits.device)
+        return replace(shown, decoded=self.model.deny(shown.decoded, denied))
 
     def _sightings(self, recalls: Sequence[Recall], shown: Shown) -> list[Sighting]:
         decoded = shown.decoded

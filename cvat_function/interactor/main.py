@@ -6,26 +6,21 @@ import os
 from typing import Any
 
 from cvat_function.answers import Context, Event, respond
-from cvat_function.engine import Engine, ModelNotReady
+from cvat_function.engine import Engine
 from cvat_function.interactor.interactor import Interactor
 from cvat_function.settings import read_settings
+from cvat_function.starting import warm_up
 
 
 def init_context(context: Context) -> None:
-    """Load the model before the worker takes its first request.
-
-    One that cannot be loaded is logged, and tried again at each request: Nuclio gives up on a worker that
-    fails to start, and a network may come up after it.
+    """Read the settings, and load the model as `warm_up` does.
 
     Raises:
         InputError: a variable with a wrong value; the deployment fails and says so.
     """
     engine = Engine(read_settings(os.environ))
     context.user_data.interactor = Interactor(engine)
-    try:
-        context.logger.info_with("the model is ready", weights=str(engine.model.weights_info))
-    except ModelNotReady as error:
-        context.logger.error_with("the model is not ready", error=str(error))
+    warm_up(engine, context.logger)
 
 
 def handler(context: Context, event: Event) -> Any:

@@ -7,17 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from cvat_function.answers import Context, Event, respond
-from cvat_function.engine import Engine, ModelNotReady
+from cvat_function.engine import Engine
 from cvat_function.settings import Settings, read_settings
+from cvat_function.starting import warm_up
 from cvat_function.tracker.state import States, TravellingStates
 from cvat_function.tracker.tracker import Tracker
 
 
 def init_context(context: Context) -> None:
-    """Load the model before the worker takes its first request.
-
-    One that cannot be loaded is logged, and tried again at each request: Nuclio gives up on a worker that
-    fails to start, and a network may come up after it.
+    """Read the settings, and load the model as `warm_up` does.
 
     Raises:
         InputError: a variable with a wrong value; the deployment fails and says so.
@@ -26,10 +24,7 @@ def init_context(context: Context) -> None:
     settings = read_settings(os.environ)
     engine = Engine(settings)
     context.user_data.tracker = Tracker(engine, open_states(settings, os.environ), context.logger)
-    try:
-        context.logger.info_with("the model is ready", weights=str(engine.model.weights_info))
-    except ModelNotReady as error:
-        context.logger.error_with("the model is not ready", error=str(error))
+    warm_up(engine, context.logger)
 
 
 def handler(context: Context, event: Event) -> Any:

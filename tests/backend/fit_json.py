@@ -38,8 +38,6 @@ def disc(x: float = 90, y: float = 60, radius: float = 30) -> NDArray[np.bool_]:
 
 
 blobs = st.builds(disc, st.floats(20, 180), st.floats(20, 100), st.floats(6, 60))
-# A polygon may leave the outline by a pixel, where it is simplified: that is little of a large object only.
-large_blobs = st.builds(disc, st.floats(80, 120), st.floats(55, 65), st.floats(50, 58))
 
 
 def drawn(kind: str, mask: NDArray[np.bool_], tolerance: float = 0.0) -> dict[str, Any]:

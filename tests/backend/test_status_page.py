@@ -7,13 +7,11 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
-from backend.embedded_redis import EmbeddedRedis
 from backend.jobs import JobOptions, QueueUnavailable, TryAgain
 from backend.loading import BackgroundModel
 from backend.logs import Problems
@@ -22,21 +20,10 @@ from backend.queue_store import connect
 from backend.services import Page
 from backend.status_page import StatusPages, status_html
 from edgetam_model import WeightsError
-from tests.backend.queue_fixtures import add, new_queue, running, take, work
+from tests.backend.queue_fixtures import add, running, take, work
 
 EVIL = "<img src=x onerror=alert(1)>\"'&"
 JPEG = b"\xff\xd8\xff\xe0"
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis.url
-
-
-@pytest.fixture
-def queue(url: str) -> JobQueue:
-    return new_queue(url)
 
 
 @pytest.fixture

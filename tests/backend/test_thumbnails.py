@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from backend.embedded_redis import EmbeddedRedis
 from backend.jobs import PICTURE_LIMIT, JobLost, JobOptions, MemoryJob
 from backend.queue import JobQueue
 from backend.thumbnails import SIDE, SeenFrames, thumbnail
 from backend.tracking import track_job
 from backend.video_work import TrackRequest
 from edgetam_model import FrameResult, InputError, ObjectResult, open_source
-from tests.backend.queue_fixtures import lose, new_queue, running, take
+from tests.backend.queue_fixtures import lose, running, take
 from tests.backend.tracking_fixtures import both, prepare
 from tests.backend.tracking_fixtures import settings as tracking_settings
 
@@ -113,17 +111,6 @@ def test_the_last_frame_that_was_given_out_is_remembered() -> None:
         assert seen.last[0] == 2
         assert [index for index, _ in seen.frames(3, 1, reverse=True)] == [3, 2, 1]
         assert seen.last[0] == 1
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis.url
-
-
-@pytest.fixture
-def queue(url: str) -> JobQueue:
-    return new_queue(url)
 
 
 def test_a_picture_is_kept_as_long_as_a_result_and_replaced(queue: JobQueue) -> None:

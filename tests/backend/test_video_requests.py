@@ -59,17 +59,6 @@ def clip(folder: Path) -> DemoClip:
     return prepare(folder)
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis.url
-
-
-@pytest.fixture
-def queue(url: str) -> JobQueue:
-    return new_queue(url)
-
-
 def jobs(queue: JobQueue) -> list[JobStatus]:
     return queue.recent()
 
@@ -348,21 +337,26 @@ def test_a_track_goes_on_where_it_was_when_redis_comes_back(
                 assert frames_of(whole["a"]) == list(range(1, FRAMES + 1))
 
 
+def pressed_meanwhile(queue: JobQueue, folder: Path, context: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a press while the waiting job is worked on and has handed in three parts."""
+    with ThreadPoolExecutor(1) as pool:
+
+        def later() -> dict[str, Any]:
+            until(lambda: jobs(queue)[0].parts > 2)
+            return press(queue, folder, context)
+
+        answer = pool.submit(later)
+        work(queue, slowly(queue, track_job(settings(folder)), STEP / 2))
+        return answer.result()
+
+
 def test_stop_ends_one_objects_track_and_the_others_go_on(
     queue: JobQueue, folder: Path, clip: DemoClip
 ) -> None:
     sent = both(clip)
     press(queue, folder, sent)
     stopping = {"result": [*sent["result"], command("stop")]}
-    with ThreadPoolExecutor(1) as pool:
-
-        def stop() -> dict[str, Any]:
-            until(lambda: jobs(queue)[0].parts > 2)
-            return press(queue, folder, stopping)
-
-        answer = pool.submit(stop)
-        work(queue, slowly(queue, track_job(settings(folder)), STEP / 2))
-        stopped = regions(answer.result())
+    stopped = regions(pressed_meanwhile(queue, folder, stopping))
     assert stopped["b"] == sent["result"][1]  # nobody asked for it
     [job] = jobs(queue)
     assert job.state == "done"
@@ -389,15 +383,7 @@ def test_stop_ends_the_job_and_keeps_what_is_finished(queue: JobQueue, folder: P
     sent = {"result": both(clip)["result"][:1]}
     press(queue, folder, sent)
     stopping = {"result": [*sent["result"], command("stop")]}
-    with ThreadPoolExecutor(1) as pool:
-
-        def stop() -> dict[str, Any]:
-            until(lambda: jobs(queue)[0].parts > 2)
-            return press(queue, folder, stopping)
-
-        answer = pool.submit(stop)
-        work(queue, slowly(queue, track_job(settings(folder)), STEP / 2))
-        stopped = answer.result()
+    stopped = pressed_meanwhile(queue, folder, stopping)
     [job] = jobs(queue)
     assert job.state == "cancelled"
     finished = frames_of(regions(stopped)["a"])

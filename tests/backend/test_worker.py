@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,6 @@ from edgetam_model import EdgeTAMError, InputError
 from tests.backend.queue_fixtures import deaf, frames_done, new_queue, track, until, work, worker_process
 
 FRAMES, STEP = 150, 0.02  # three seconds of work
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis.url
-
-
-@pytest.fixture
-def queue(url: str) -> JobQueue:
-    return new_queue(url)
 
 
 def status(queue: JobQueue, job_id: str) -> JobStatus:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend import queue_scripts as scripts
 from backend import worker_job
-from backend.embedded_redis import EmbeddedRedis
 from backend.jobs import JobHandle, JobLost, JobOptions, MemoryJob
 from backend.queue import JobQueue
 from backend.worker_job import claim
 from edgetam_model import InputError
 from tests.backend.queue_fixtures import add, lose, new_queue, running, state, sweep, take
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis.url
-
-
-@pytest.fixture
-def queue(url: str) -> JobQueue:
-    return new_queue(url)
 
 
 def test_a_worker_that_lost_its_job_writes_nothing(queue: JobQueue) -> None:

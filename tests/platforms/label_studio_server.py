@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import mimetypes
 import secrets
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -16,12 +14,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from backend import demo_label_studio
 from tests.platforms.processes import free_port, running
 
-VERSION = "1.23.2"
 EMAIL, PASSWORD = "annotator@example.com", "annotator-7"  # of a server that lives for minutes, on loopback
 START_SECONDS = 240  # 28 s with its migrations on two idle cores
-INSTALL_SECONDS = 1200  # 90 to 150 s, about 1 GB
 
 
 class RefusedError(Exception):
@@ -91,19 +88,12 @@ class LabelStudio:
 
 
 def install(cache: Path) -> Path:
-    """The program `label-studio` of an environment below `cache`, installed there unless it is already.
+    """The program `label-studio` of an environment below `cache`, as the demo installs it.
 
     Raises:
-        subprocess.CalledProcessError, subprocess.TimeoutExpired: it cannot be installed; the error's
-            `output` says why.
+        ProgramFailed: it cannot be installed; pip has said why on stderr.
     """
-    home = cache / f"label-studio-{VERSION}"
-    done = home / "installed"  # written last: an installation that was cut off is begun again
-    if not done.exists():
-        _run(sys.executable, "-m", "venv", "--clear", str(home))
-        _run(str(home / "bin/pip"), "install", "--quiet", "--no-input", f"label-studio=={VERSION}")
-        done.touch()
-    return home / "bin/label-studio"
+    return demo_label_studio.install(cache / f"label-studio-{demo_label_studio.VERSION}", print)
 
 
 @contextmanager
@@ -115,31 +105,8 @@ def serve(program: Path, folder: Path, log: Path) -> Iterator[LabelStudio]:
     """
     port, token = free_port(), secrets.token_hex(20)
     url = f"http://127.0.0.1:{port}"
+    site = demo_label_studio.Site(url, EMAIL, PASSWORD, token)
     command = [str(program), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
     command += ["--data-dir", str(folder)]
-    with running(command, log, f"{url}/health", START_SECONDS, _environment(url, token, folder)):
+    with running(command, log, f"{url}/health", START_SECONDS, demo_label_studio.environment(site, folder)):
         yield LabelStudio(url, token)
-
-
-def _environment(url: str, token: str, folder: Path) -> dict[str, str]:
-    return {
-        "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
-        "LABEL_STUDIO_USERNAME": EMAIL,
-        "LABEL_STUDIO_PASSWORD": PASSWORD,
-        "LABEL_STUDIO_USER_TOKEN": token,
-        "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
-        "LABEL_STUDIO_HOST": url,
-        # Without these two it refuses a backend on this machine, or saves it without its webhook.
-        "LABEL_STUDIO_ML_BLOCK_LOCAL_IP": "false",
-        "LABEL_STUDIO_SSRF_PROTECTION_ENABLED": "false",
-        "LABEL_STUDIO_LATEST_VERSION_CHECK": "false",
-        "COLLECT_ANALYTICS": "false",
-        "SENTRY_DSN": "",
-        "FRONTEND_SENTRY_DSN": "",
-    }
-
-
-def _run(*command: str) -> None:
-    subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=INSTALL_SECONDS
-    )
