@@ -70,7 +70,9 @@ def job_queue() -> JobQueue:
 def _services() -> Services:
     from backend.services import services_for
 
-    return services_for(_settings(), _job_queue())
+    services = services_for(_settings(), _job_queue())
+    services.model.start()
+    return services
 
 
 @functools.cache

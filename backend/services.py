@@ -1,4 +1,4 @@
-"""What the server is made of, put together in one place; nothing starts here but the model's loading."""
+"""What the server is made of, put together in one place; nothing starts here."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Services:
 
 
 def services_for(settings: Settings, queue: JobQueue, problems: Problems | None = None) -> Services:
-    """The services that the settings ask for, over a queue; the model begins to load."""
+    """The services that the settings ask for, over a queue; the model loads from its `start` on."""
     from backend.status_page import StatusPages  # it needs `Page` from here
 
     intake = MediaIntake(settings, LabelStudio.from_settings(settings))
@@ -112,7 +112,6 @@ def services_for(settings: Settings, queue: JobQueue, problems: Problems | None 
     images = ImageService(settings, intake, model)
     projects = Projects()
     problems = problems or Problems()
-    model.start()
     return Services(
         settings=settings,
         access=Access.from_settings(settings),

@@ -94,11 +94,14 @@ def run(args: argparse.Namespace) -> int:
         workers = Supervisor(
             _worker_command(args), args.workers, environ | {"REDIS_URL": redis_url}, watch.look
         )
-        with sweeper(queue), workers:
-            stop.workers = workers
-            _announce(server, settings, args.workers, is_open=services.access.is_open)
-            server.run()  # until the signal's SystemExit, which it takes for the end
-        services.model.close(LOADING)
+        services.model.start()  # not before the address is ours: a process that ends inside torch aborts
+        try:
+            with sweeper(queue), workers:
+                stop.workers = workers
+                _announce(server, settings, args.workers, is_open=services.access.is_open)
+                server.run()  # until the signal's SystemExit, which it takes for the end
+        finally:
+            services.model.close(LOADING)
     if services.model.state == "loading":
         _leave()
     return watch.exit_code()
