@@ -12,6 +12,8 @@ from edgetam_model.errors import InputError
 
 IMAGE_STRIDE = 16  # pixels of the network's input per token of the memory attention
 LOW_RES_STRIDE = 4  # pixels of the network's input per mask logit
+IMAGE_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0 … 1, as the published encoder expects
+IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgetam_model.config import LOW_RES_STRIDE
+from edgetam_model.config import IMAGE_MEAN, IMAGE_STD, LOW_RES_STRIDE
 from edgetam_model.credence import Sighting, closer_window
 from edgetam_model.errors import InputError
 from edgetam_model.memory import Memory, Recall, gather, gather_seen
@@ -23,8 +23,6 @@ from edgetam_model.nn.evidence import Trace
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, next_window, resampled
 
-IMAGE_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0 … 1, as the published encoder expects
-IMAGE_STD = (0.229, 0.224, 0.225)
 BOX_LABELS = (2, 3)  # labels of a box's two corners given as points
 LOGIT_LIMIT = 32.0  # earlier logits are clamped to ± this before they serve as a prompt
 CACHED_FRAMES = 3  # encoded frames kept: the one being clicked on and its neighbours

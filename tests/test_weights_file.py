@@ -96,6 +96,16 @@ def test_the_fingerprint_is_of_config_names_types_shapes_and_numbers() -> None:
     assert len({mark, *others}) == 6
 
 
+def test_a_header_of_any_length_is_read(tmp_path: Path) -> None:
+    """A file begins with the length of its header, in steps of 8: one in 32 begins as a pickle does."""
+    path, starts = tmp_path / "w.safetensors", set()
+    for letters in range(0, 256, 8):
+        save_weights(path, STATE, TINY, source="x" * letters)
+        starts.add(path.read_bytes()[0])
+        assert same(read_any(path, TINY).state, STATE)
+    assert 0x80 in starts
+
+
 @many
 @given(st.data())
 def test_a_flipped_bit_anywhere_is_found(tmp_path: Path, data: st.DataObject) -> None:

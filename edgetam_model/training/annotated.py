@@ -49,6 +49,10 @@ class AnnotatedClip(ABC):
             InputError: no such frame, or masks that cannot be read.
         """
 
+    def weight(self, index: int) -> float:  # noqa: ARG002
+        """How much frame `index` counts, above 0 to 1: windows begin where it is heavy more often."""
+        return 1.0
+
     def read(self, index: int) -> tuple[Frame, Masks]:
         """A frame and its masks.
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgetam_model.engine import IMAGE_MEAN, IMAGE_STD
+from edgetam_model.config import IMAGE_MEAN, IMAGE_STD
 from edgetam_model.training.synthetic.clips import ClipBatch
 
 

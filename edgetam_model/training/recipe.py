@@ -14,6 +14,7 @@ from edgetam_model.training.synthetic.options import SyntheticOptions
 from edgetam_model.training.windows import WindowOptions
 
 PRECISIONS = ("float32", "bfloat16")
+MODES = ("full", "decoder", "adapter")
 HELD_OUT = ("same", "photos")
 PACKAGED = Path(__file__).parent / "configs"
 
@@ -141,6 +142,8 @@ class Validation:
         seed: of the clips.
         source: "same": clips like the training's; "photos": `PhotoClips`, which look real. Made-up clips are
             tracked better and better when real ones no longer are, so the photos say when to stop.
+        patience: validations without a better one after which the training ends, and the best weights of
+            all are those that are kept; 0: it goes on to its end, and the last are kept.
     """
 
     every: int = 0
@@ -148,11 +151,34 @@ class Validation:
     frames: int = 8
     seed: int = 990_001
     source: str = "same"
+    patience: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(self, {"every": 0, "clips": 1, "frames": 1, "seed": 0})
+        _at_least(self, {"every": 0, "clips": 1, "frames": 1, "seed": 0, "patience": 0})
+        if self.patience and not self.every:
+            raise InputError("patience", "expected 0 where `every` is 0: there is one validation, at the end")
         if self.source not in HELD_OUT:
             raise InputError("source", f"expected {' or '.join(HELD_OUT)}, got {self.source!r}")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Which part of a model learns.
+
+    Attributes:
+        mode: "full": all of it; "decoder": what draws masks, image encoder and memory stay; "adapter":
+            low-rank adapters in attention, feature pyramid and refiner, which are put into the weights that
+            are written.
+        rank: of the adapters.
+    """
+
+    mode: str = "full"
+    rank: int = 8
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError("mode", f"expected one of {', '.join(MODES)}, got {self.mode!r}")
+        _at_least(self, {"rank": 1})
 
 
 @dataclass(frozen=True)
@@ -167,6 +193,7 @@ class Recipe:
         input_size: side of the model's input in pixels, 0: as it is. Small first, larger later saves time.
         output_size: side of the input that the weights are written for, 0: as trained.
         size: side of the clips in pixels, 0: the model's own input size.
+        tuning: which part of the model learns.
         loss, image, video, validation: see there.
         synthetic: what made-up clips look like; size and frames come from the model and the stages.
         windows: how clips are cut from annotated data; the same holds.
@@ -182,6 +209,7 @@ class Recipe:
     input_size: int = 0
     output_size: int = 0
     size: int = 0
+    tuning: Tuning = field(default_factory=Tuning)
     loss: LossWeights = field(default_factory=LossWeights)
     image: Stage = field(default_factory=Stage)
     video: Stage = field(default_factory=lambda: Stage(frames=6))

@@ -10,7 +10,13 @@ from edgetam_model.errors import InputError
 from edgetam_model.images import SUFFIXES
 from edgetam_model.sources import Frame, FrameSource
 from edgetam_model.training.annotated import AnnotatedClip, Masks
-from edgetam_model.training.annotations import AnnotatedObject, AnnotatedTask, BoxShape, Sighting
+from edgetam_model.training.annotations import (
+    WEIGHTS,
+    AnnotatedObject,
+    AnnotatedTask,
+    BoxShape,
+    Sighting,
+)
 from edgetam_model.video import open_source
 
 OpenMedia = Callable[[AnnotatedTask], FrameSource]
@@ -73,12 +79,24 @@ class TaskClip(AnnotatedClip):
 
     def frame(self, index: int) -> Frame:
         self._check_index(index)
-        return self._media.read(self.frames[index])
+        return self.file_frame(self.frames[index])
+
+    def file_frame(self, number: int) -> Frame:
+        """Frame `number` of the file, uint8 (H, W, 3) RGB, whether or not anything is known of it.
+
+        Raises:
+            InputError: no such frame, or one that cannot be read.
+        """
+        return self._media.read(number)
 
     def masks(self, index: int) -> Masks:
         height, width = self.frame(index).shape[:2]
         shown = {number: seen.shape.mask((height, width)) for number, seen in self.sightings(index).items()}
         return {number: mask for number, mask in shown.items() if mask.any()}
+
+    def weight(self, index: int) -> float:
+        """That of the frame's best known object: what people drew counts above what a model did."""
+        return max((seen.weight for seen in self.sightings(index).values()), default=WEIGHTS["human"])
 
     def sightings(self, index: int) -> Mapping[int, Sighting]:
         """Object id → what is known of it on frame `index`; one that is known not to be there is left out.

@@ -6,16 +6,18 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from edgetam_model.errors import EdgeTAMError, InputError, WeightsError
 from edgetam_model.model import EdgeTAM
+from edgetam_model.training.best import Best
 from edgetam_model.training.distill import Adapters, align, teach
 from edgetam_model.training.feed import ClipSource, choose_objects, to_rows
 from edgetam_model.training.feeder import Feeder
@@ -36,6 +38,7 @@ from edgetam_model.training.state import (
     save_state,
 )
 from edgetam_model.training.synthetic.clips import ClipBatch
+from edgetam_model.training.tuning import merged, tune
 from edgetam_model.training.validation import Scores, validate
 from edgetam_model.weights_file import check_entries, save_weights
 
@@ -53,7 +56,8 @@ class Outcome:
 
     Attributes:
         step: updates done.
-        finished: whether that is all of them; else the training was asked to stop.
+        finished: whether the weights are written: after all of them, or when nothing got better for long;
+            else the training was asked to stop.
         scores: the last validation, if there was one.
         fingerprint: of the weights that were written, "" unless finished.
     """
@@ -87,7 +91,7 @@ class Trainer:
     the training was stopped and resumed or not. On a GPU that takes `deterministic` in the recipe.
 
     Args:
-        model: trained in place, on its device.
+        model: trained in place, on its device; afterwards it may have adapters.
         recipe: how.
         sources: where clips come from.
         folder: for state, weights, tables and curves; it exists.
@@ -115,12 +119,13 @@ class Trainer:
     ) -> None:
         self.processes = processes or Processes()
         check_shares(recipe, self.processes.count)
-        self.model = model.requires_grad_(True)
+        self.model = tune(model, recipe.tuning, recipe.seed)
         self.recipe = recipe
         self.sources = sources
         self.folder = folder
         self.teacher = teacher
-        self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
+        self.averaged = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.best = Best(recipe.validation.patience)
         self.adapters = self._make_adapters()
         self.step = 0
         self._stage = -1
@@ -133,7 +138,7 @@ class Trainer:
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by name."""
-        own = dict(self.model.named_parameters())
+        own = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         if self.adapters is not None:
             own |= {f"adapters.{name}": p for name, p in self.adapters.named_parameters()}
         return own
@@ -150,15 +155,18 @@ class Trainer:
         """
         start = time.monotonic()
         with _determinism(self.recipe.deterministic), self._feeding():
-            while self.step < self.recipe.steps:
+            while self.step < self.recipe.steps and not self.best.is_stale:
                 row = replace(self._update(), seconds=round(time.monotonic() - start, 3))
                 self._note(row)
                 if progress is not None:
                     progress(row)
-                asked = self.processes.agree(stop is not None and stop())
                 if self.processes.leads:
-                    self._look_back(stopping=asked)
-                if asked and self.step < self.recipe.steps:
+                    self._validate_if_due()
+                asked = stop is not None and stop()
+                ends = self.processes.agree(asked or self.best.is_stale)
+                if self.processes.leads:
+                    self._save_if_due(stopping=ends)
+                if ends and self.step < self.recipe.steps and not self.best.is_stale:
                     return Outcome(self.step, False, self._last_scores())
             return self._finish()
 
@@ -182,7 +190,9 @@ class Trainer:
     def _finish(self) -> Outcome:
         if not self.processes.leads:
             return Outcome(self.step, True, None)
-        written = self.averaged
+        if self.best.weights:
+            self.averaged.load_state_dict(self.best.weights)
+        written = merged(self.averaged)
         if self.recipe.output_size:
             written = resized(written, self.recipe.output_size)
         fingerprint = save_weights(
@@ -197,12 +207,12 @@ class Trainer:
     def _last_scores(self) -> ScoreRow | None:
         return self.journal.scores[-1] if self.journal is not None and self.journal.scores else None
 
-    def _look_back(self, *, stopping: bool) -> None:
-        """Validate and save where the recipe says so."""
-        done = self.step >= self.recipe.steps
-        due = self.recipe.validation.every
-        if done or (due and self.step % due == 0):
+    def _validate_if_due(self) -> None:
+        every = self.recipe.validation.every
+        if self.step >= self.recipe.steps or (every and self.step % every == 0):
             self._validate()
+
+    def _save_if_due(self, *, stopping: bool) -> None:
         every = self.recipe.checkpoint_every
         ends = (self.recipe.image.steps, self.recipe.steps)
         if stopping or self.step in ends or (every and self.step % every == 0):
@@ -218,6 +228,7 @@ class Trainer:
         frames = " ".join(f"{j:.4f}" for j in scores.track)
         row = ScoreRow(self.step, scores.box, scores.click, scores.mean_track, last, frames)
         self._note(row)
+        self.best.see(scores.mean, self.averaged)
 
     def _update(self) -> LossRow:
         """One update: all its batches forward and backward, one step of the optimiser, the average."""
@@ -283,7 +294,7 @@ class Trainer:
         plan = draw_plan(stage.prompts, rows.frames, len(rows.clip), forcing, random)
         prompter = Recorded(Simulated(stage.prompts, random))
         weights = self.recipe.loss
-        with self._autocast():
+        with self._autocast(), _adapted_once(stage):
             rollout = roll_out(self.model, rows, plan, prompter, checkpointing=stage.checkpointing)
             terms = [
                 step_losses(step, rows.masks[:, step.frame], rows.weight, weights) for step in rollout.steps
@@ -329,6 +340,7 @@ class Trainer:
         assert self._optimizer is not None
         tensors = named("model", self.model.state_dict()) | named("average", self.averaged.state_dict())
         tensors |= named("optimizer", optimizer_tensors(self._optimizer, self.parameters))
+        tensors |= named("best", self.best.tensors())
         if self.adapters is not None:
             tensors |= named("adapters", self.adapters.state_dict())
         save_state(self.folder / STATE, TrainingState(self.step, self._facts(), tensors))
@@ -343,6 +355,7 @@ class Trainer:
         check_entries(state.part("average"), self.averaged.state_dict(), where)
         self.model.load_state_dict(state.part("model"))
         self.averaged.load_state_dict(state.part("average"))
+        self.best.restore(state.part("best"))
         if self.adapters is not None:
             check_entries(state.part("adapters"), self.adapters.state_dict(), where)
             self.adapters.load_state_dict(state.part("adapters"))
@@ -362,6 +375,11 @@ def _on(batch: ClipBatch, device: torch.device) -> ClipBatch:
         batch.objects.to(device),
         batch.indices.to(device),
     )
+
+
+def _adapted_once(stage: Stage) -> AbstractContextManager[None]:
+    """Put an adapted weight together once a batch; not where it is computed again for the gradients."""
+    return nullcontext() if stage.checkpointing else parametrize.cached()
 
 
 def _freeze_norms(model: nn.Module) -> None:

@@ -36,6 +36,12 @@ class Scores:
         """Mean of `track`; 0 where clips have one frame only."""
         return sum(self.track) / len(self.track) if self.track else 0.0
 
+    @property
+    def mean(self) -> float:
+        """One number to choose by: of the box, the click and, where clips have several frames, the track."""
+        parts = (self.box, self.click, *((self.mean_track,) if self.track else ()))
+        return sum(parts) / len(parts)
+
 
 @torch.inference_mode()
 def validate(model: EdgeTAM, clips: ClipSource, options: Validation, batch: int) -> Scores:

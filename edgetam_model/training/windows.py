@@ -16,6 +16,7 @@ from edgetam_model.training.annotated import AnnotatedClip, AnnotatedClips, Mask
 from edgetam_model.training.synthetic.clips import ClipBatch
 
 Crops = NDArray[np.float64]
+Weights = NDArray[np.float64]  # of a clip's frames
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 TRIES = 8  # windows tried before a clip is taken to have no object that is large enough
@@ -72,6 +73,9 @@ class AnnotatedWindows:
         clips: at least one.
         options: how windows are cut.
 
+    Attributes:
+        shares: of the windows that each clip gets, by how much its best frame counts.
+
     Raises:
         InputError: no clips.
     """
@@ -80,6 +84,9 @@ class AnnotatedWindows:
         if not clips:
             raise InputError("clips", "expected at least one annotated clip, got none")
         self.clips, self.options = clips, options
+        self._weights = [np.array([clip.weight(i) for i in range(len(clip))]) for clip in clips]
+        best = np.array([weights.max() for weights in self._weights])
+        self.shares = tuple((best / best.sum()).tolist())
 
     def batch(self, seed: int, start: int, count: int) -> ClipBatch:
         """Windows `start` to `start + count - 1` of a seed, on the CPU.
@@ -106,9 +113,10 @@ class AnnotatedWindows:
         )
 
     def _window(self, random: np.random.Generator) -> _Window:
-        clip = self.clips[int(random.integers(len(self.clips)))]
+        number = int(random.choice(len(self.clips), p=self.shares))
+        clip = self.clips[number]
         for _ in range(TRIES):
-            window = _cut(clip, self.options, random)
+            window = _cut(clip, self._weights[number], self.options, random)
             if window is not None:
                 return window
         raise InputError(
@@ -125,9 +133,11 @@ class _Window:
     objects: int
 
 
-def _cut(clip: AnnotatedClip, options: WindowOptions, random: np.random.Generator) -> _Window | None:
+def _cut(
+    clip: AnnotatedClip, weights: Weights, options: WindowOptions, random: np.random.Generator
+) -> _Window | None:
     """A random window; None where its first frame has no object that is large enough."""
-    read = [clip.read(index) for index in _frame_numbers(len(clip), options, random)]
+    read = [clip.read(index) for index in _frame_numbers(weights, options, random)]
     first = read[0][1]
     if not first:
         return None
@@ -149,12 +159,16 @@ def _cut(clip: AnnotatedClip, options: WindowOptions, random: np.random.Generato
     return _Window(np.ascontiguousarray(frames), np.ascontiguousarray(masks), len(chosen))
 
 
-def _frame_numbers(length: int, options: WindowOptions, random: np.random.Generator) -> list[int]:
+def _frame_numbers(weights: Weights, options: WindowOptions, random: np.random.Generator) -> list[int]:
+    """The frames of a window; it begins more often on a frame that counts more."""
+    length, reverse = len(weights), random.random() < options.p_reverse
     stride = int(random.integers(options.strides[0], options.strides[1] + 1))
     stride = max(1, min(stride, (length - 1) // max(options.frames - 1, 1)))
-    start = int(random.integers(max(1, length - stride * (options.frames - 1))))
+    span = min(stride * (options.frames - 1), length - 1)
+    shown = weights[span:] if reverse else weights[: length - span]
+    start = int(random.choice(len(shown), p=shown / shown.sum()))
     numbers = [min(start + stride * step, length - 1) for step in range(options.frames)]
-    return numbers[::-1] if random.random() < options.p_reverse else numbers
+    return numbers[::-1] if reverse else numbers
 
 
 def _crops(frame: Frame, mask: Mask, options: WindowOptions, random: np.random.Generator) -> Crops:

@@ -107,3 +107,32 @@ def test_options_out_of_range(field: str, value: Any) -> None:
     with pytest.raises(InputError) as caught:
         WindowOptions(**{field: value})
     assert caught.value.field == field
+
+
+class Weighted(Moving):
+    """Its frame 3 counts, and every frame tells its number by how blue it is."""
+
+    def weight(self, index: int) -> float:
+        return 1.0 if index == 3 else 0.01
+
+    def frame(self, index: int) -> Frame:
+        frame = super().frame(index)
+        frame[..., 2] = 10 * index
+        return frame
+
+
+@pytest.mark.parametrize("backwards", [0.0, 1.0])
+def test_windows_begin_where_a_frame_counts_more(backwards: float) -> None:
+    options = WindowOptions(size=32, frames=2, strides=(1, 1), p_reverse=backwards)
+    blue = AnnotatedWindows([Weighted()], options).batch(0, 0, 40).frames[:, :, 2].flatten(2).amax(2)
+    assert ((blue[:, 0] == 30).float().mean()) > 0.8
+    assert (blue[:, 1].int() - blue[:, 0].int()).unique().tolist() == [-10 if backwards else 10]
+
+
+def test_clips_of_what_a_model_drew_come_less_often() -> None:
+    class Guessed(Moving):
+        def weight(self, index: int) -> float:
+            return 0.25
+
+    windows = AnnotatedWindows([Moving(side=20), Guessed(side=40)], WindowOptions(size=64, p_crop=0.0))
+    assert windows.shares == (0.8, 0.2)
