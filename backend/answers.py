@@ -14,6 +14,7 @@ from backend.jobs import QueueFull, QueueUnavailable
 from backend.label_config import LabelConfig, parse_label_config
 from backend.loading import ModelNotReady
 from backend.predictions import Prediction
+from backend.project_models import ProjectModels, Serving
 from backend.protocol import KnownProject, PredictRequest, Projects, id_of
 from edgetam_model import EdgeTAMError, InputError
 
@@ -30,6 +31,7 @@ class ImageAnswers(Protocol):
         task: Mapping[str, Any],
         context: Any,
         config: LabelConfig,
+        serving: Serving,
         *,
         hostname: str | None = None,
         token: SecretStr | None = None,
@@ -45,6 +47,7 @@ class VideoAnswers(Protocol):
         task: Mapping[str, Any],
         context: Any,
         config: LabelConfig,
+        serving: Serving,
         *,
         hostname: str | None,
         interactive: bool,
@@ -58,14 +61,18 @@ class Answers:
     Attributes:
         images, video: who answers.
         projects: what the projects said of themselves.
+        models: of the projects.
     """
 
     images: ImageAnswers
     video: VideoAnswers
     projects: Projects
+    models: ProjectModels
 
     def predict(self, request: PredictRequest) -> dict[str, Any]:
         """The body of the answer: one result per task, in their order; none at all where no task has one.
+
+        All of an answer comes from the weights that served when it was asked for.
 
         In a batch a task that cannot be answered gets an empty list, and a line in the log.
 
@@ -80,7 +87,8 @@ class Answers:
         if not text:
             raise InputError("label_config", "expected the project's labeling config")
         config = parse_label_config(text)
-        asked = _Asked(request.context, config, known, time.monotonic() + BATCH_SECONDS)
+        serving = self.models.serving(request.project_id)
+        asked = _Asked(request.context, config, known, serving, time.monotonic() + BATCH_SECONDS)
         if request.context is None:
             return _response(self._batch(request, asked))
         if len(request.tasks) != 1:
@@ -116,6 +124,7 @@ class Answers:
                 task,
                 asked.context,
                 asked.config,
+                asked.serving,
                 hostname=asked.project.hostname,
                 token=asked.project.token,
                 deadline=asked.deadline,
@@ -128,6 +137,7 @@ class Answers:
             task,
             asked.context,
             asked.config,
+            asked.serving,
             hostname=asked.project.hostname,
             interactive=asked.context is not None,
         )
@@ -141,6 +151,7 @@ class _Asked:
     context: Any
     config: LabelConfig
     project: KnownProject
+    serving: Serving
     deadline: float
 
 

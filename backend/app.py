@@ -15,13 +15,15 @@ from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from backend import events, metrics
 from backend.access import Unauthorized
+from backend.fit_schedule import FitSchedule
 from backend.jobs import QueueFull, QueueUnavailable
 from backend.label_config import parse_label_config
 from backend.label_studio import LabelStudioError
 from backend.loading import ModelNotReady
 from backend.logs import fields
-from backend.protocol import PredictRequest, SetupRequest, WebhookRequest, read_body
-from backend.services import Page, Services
+from backend.pages import Page
+from backend.protocol import PredictRequest, SetupRequest, WebhookRequest, project_id, read_body
+from backend.services import Services
 from edgetam_model import EdgeTAMError, InputError
 
 MAX_BODY_BYTES = 32 << 20  # a task with 300 brush masks has some 10 MB; while JSON is read, all others wait
@@ -36,6 +38,7 @@ GUARDS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+POLICY = "Content-Security-Policy"
 DATA = "default-src 'none'; frame-ancestors 'none'"
 PAGES = "frame-ancestors 'none'"  # a page names its own scripts in itself, where frames cannot be spoken of
 JSON_TYPE = "application/json"  # asked for: what a foreign web page can have a browser post is something else
@@ -89,7 +92,7 @@ def _add_protocol(app: Flask, services: Services) -> None:
         has_video = config is not None and config.video is not None
         if services.projects.remember(asked) and has_video and services.settings.label_studio_api_key is None:
             log.warning(NO_KEY, asked.project)
-        return jsonify(model_version=services.model.version)
+        return jsonify(model_version=services.models.serving(project_id(asked.project)).version)
 
     @app.post("/predict")
     def predict() -> Response:
@@ -97,14 +100,16 @@ def _add_protocol(app: Flask, services: Services) -> None:
 
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:
-        job = events.record(_body(WebhookRequest), services.queue)
+        schedule = FitSchedule.from_settings(services.settings)
+        job = events.record(_body(WebhookRequest), services.queue, schedule)
         if job is None:
             return jsonify(status="ignored"), HTTPStatus.OK
         return jsonify(status="recorded", job_id=job), HTTPStatus.CREATED
 
     @app.get("/versions")
     def versions() -> Response:
-        return jsonify(versions=[services.model.version])
+        # Label Studio asks without a project, and gets the versions of all.
+        return jsonify(versions=services.models.versions(project_id(request.args.get("project"))))
 
 
 def _add_monitoring(app: Flask, services: Services) -> None:
@@ -142,7 +147,8 @@ def _add_monitoring(app: Flask, services: Services) -> None:
 
 
 def _page(page: Page) -> Response:
-    return Response(page.body, page.status, content_type=page.content_type)
+    headers = {POLICY: page.policy} if page.policy else {}
+    return Response(page.body, page.status, headers, content_type=page.content_type)
 
 
 def _health(services: Services) -> dict[str, object]:
@@ -150,7 +156,9 @@ def _health(services: Services) -> dict[str, object]:
     model: dict[str, str] = {"state": services.model.state, "version": services.model.version}
     if services.model.problem:
         model["problem"] = services.model.problem
-    return {"status": "UP", "model_class": "EdgeTAM", "model": model}
+    health: dict[str, object] = {"status": "UP", "model_class": "EdgeTAM", "model": model}
+    unusable = services.models.problems()
+    return health | {"unusable_versions": unusable} if unusable else health
 
 
 def _add_errors(app: Flask, services: Services) -> None:
@@ -228,7 +236,7 @@ def _leave(services: Services, response: Response) -> Response:
     route, status = _route(request), response.status_code
     services.requests.add(route, status, seconds)
     response.headers.update(GUARDS)
-    response.headers["Content-Security-Policy"] = PAGES if response.mimetype == "text/html" else DATA
+    response.headers.setdefault(POLICY, PAGES if response.mimetype == "text/html" else DATA)
     quiet = request.endpoint in ALWAYS_OPEN or request.endpoint == "numbers"
     log.log(
         logging.DEBUG if quiet else logging.INFO,

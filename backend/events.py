@@ -1,46 +1,48 @@
-"""What happens in a project, kept as jobs: whoever trains on annotations begins from them."""
+"""What happens in a project, and what follows from it: the model learns from what people drew."""
 
 from __future__ import annotations
 
 import logging
-from typing import Protocol
 
-from backend.jobs import JSON, Enqueued, JobHandle, JobOptions, JSONDict
-from backend.protocol import WebhookRequest, id_of
+from backend.fit_schedule import FitSchedule, GatheringQueue
+from backend.protocol import WebhookRequest, id_of, project_id
+from edgetam_model import InputError
 
-KIND = "event"  # of the jobs
+DRAWN = frozenset({"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "ANNOTATION_DELETED"})
+START = "START_TRAINING"
 log = logging.getLogger(__name__)
 
 
-class EventQueue(Protocol):
-    """What is needed of `JobQueue`."""
+def record(event: WebhookRequest, queue: GatheringQueue, schedule: FitSchedule) -> str | None:
+    """Let an event count towards a training of its project.
 
-    def enqueue(self, kind: str, payload: JSONDict, options: JobOptions | None = None) -> Enqueued: ...
-
-
-def record(event: WebhookRequest, queue: EventQueue) -> str | None:
-    """Put an event into the queue of trainings.
+    PROJECT_UPDATED trains nothing: a training asks Label Studio for the labeling config as it is then.
 
     Returns:
-        The job's id; None: nobody cares about such events.
+        The id of the job; None: nothing follows from such an event.
 
     Raises:
+        InputError: an event about no project, with the field named.
         QueueFull, QueueUnavailable: it is not kept.
     """
-    if not event.is_known:
+    if event.action not in DRAWN and event.action != START:
         log.info("an event that nothing here is done about: %r", event.action)
         return None
-    annotations: list[JSON] = list(event.annotation_ids)
-    payload: JSONDict = {
-        "action": event.action,
-        "project": event.project_id,
-        "task": id_of(event.task),
-        "annotations": annotations,
-    }
-    title = f"{event.action.replace('_', ' ').lower()} in project {event.project_id or '?'}"
-    return queue.enqueue(KIND, payload, JobOptions(queue="fit", title=title)).id
+    project = _project_number(event)
+    if event.action == START:
+        return schedule.requested(queue, project)
+    # An event that names no annotation still tells of one: it counts by its task.
+    return schedule.annotated(queue, project, event.annotation_ids or [f"task {id_of(event.task)}"])
 
 
-def keep_event(job: JobHandle) -> JSON:
-    """The job's function: the event is the job's result, and readable as long as results are kept."""
-    return job.payload
+def _project_number(event: WebhookRequest) -> int:
+    """Label Studio's number of the project.
+
+    Raises:
+        InputError: there is none.
+    """
+    number = int(project_id(event.project_id) or 0)
+    if number < 1:
+        field = "project.id" if isinstance(event.project, dict) else "project"
+        raise InputError(field, "expected the number of a project")
+    return number

@@ -128,7 +128,9 @@ def _read_task(
     """A task for each of its images and videos."""
     given = task.get("data")
     data: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
-    labels = region_labels(chosen.regions)
+    video = config.video if config else None
+    buttons = video.action.labels if video and video.action else ()
+    labels = region_labels(chosen.regions, buttons)
     groups = _by_media(chosen.regions, ignored)
     for key, regions in groups.items():
         try:
@@ -138,7 +140,7 @@ def _read_task(
             ignored["tasks whose media or frame rate cannot be told"] += 1
             continue
         if key.video:
-            objects = video_objects(regions, labels, options, ignored)
+            objects = video_objects(regions, labels, options, ignored, buttons)
         else:
             objects = image_objects(regions, labels, ignored)
         if not objects:

@@ -75,13 +75,19 @@ class _Found:
         return Given(tuple((click.x, click.y) for click in self.clicks), marks, PERCENT, self.box)
 
 
-def region_labels(regions: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """Region id → labels, from the entries by which `Labels` controls label what unlabelled tools draw."""
-    found = {}
+def region_labels(
+    regions: Iterable[Mapping[str, Any]], buttons: Sequence[str] = ()
+) -> dict[str, tuple[str, ...]]:
+    """Region id → labels, from the entries by which `Labels` controls label what unlabelled tools draw.
+
+    `buttons`: labels that are no classes, as Track is.
+    """
+    found: dict[str, tuple[str, ...]] = {}
     for region in regions:
         name, value = region.get("id"), region.get("value")
         if region.get("type") == "labels" and isinstance(name, str) and isinstance(value, Mapping):
-            found[name] = texts(value.get("labels"))
+            classes = tuple(label for label in texts(value.get("labels")) if label not in buttons)
+            found[name] = classes or found.get(name, ())
     return found
 
 

@@ -26,7 +26,6 @@ MAX_BETWEEN = 200_000  # frames between a region's keyframes: two hours of video
 ON_THE_LINE = 0.01  # percent: half a pixel of a 4K frame; Label Studio's own exports are far closer
 AUTO = "auto"  # the key by which Label Studio's export marks the keyframes that it made up between others
 
-_ANY = VideoControl("", "")
 _Line = tuple[float, float, float, float, float]
 
 
@@ -35,6 +34,7 @@ def video_objects(
     labels: Mapping[str, tuple[str, ...]],
     options: ReadOptions,
     ignored: Counter[str],
+    buttons: Sequence[str] = (),
 ) -> tuple[AnnotatedObject, ...]:
     """The objects of one video, in the order drawn; frames are Label Studio's, made 0-based.
 
@@ -47,11 +47,13 @@ def video_objects(
         labels: of unlabelled tools, by region id.
         options: whether boxes between keyframes are taken too.
         ignored: counts what is left out.
+        buttons: labels that are no classes, as Track is.
     """
+    control = VideoControl("", "", buttons=tuple(buttons))
     found: list[AnnotatedObject] = []
     for raw in regions:
         try:
-            region = _region(raw)
+            region = _region(raw, control)
             sightings = tuple(_sightings(region.keyframes, options))
         except InputError:
             ignored["damaged regions"] += 1
@@ -87,8 +89,8 @@ def video_numbers(
     return FrameNumbers(frame_rate(attribute, data, frames_count=whole, duration=duration), SEEK_SHIFT)
 
 
-def _region(raw: Mapping[str, Any]) -> VideoRegion:
-    for region in read_regions([raw], _ANY):
+def _region(raw: Mapping[str, Any], control: VideoControl) -> VideoRegion:
+    for region in read_regions([raw], control):
         return region
     raise InputError("type", "expected a video's rectangle")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgetam_model import EdgeTAM, EdgeTAMConfig, ImagePredictor
 
 Rgb = NDArray[np.uint8]
+_Key = tuple[str, str]  # fingerprint of the model, SHA-256 of the content
 VIEWS = 16  # windows that a predictor keeps of one image, where the model has windows
 FLOATS_OF_DETAIL = 12  # per pixel of the input, that a view keeps for a refiner; 11 measured for `nano`
 
@@ -37,15 +38,17 @@ class EncodedImage:
 
 
 class ImageCache:
-    """The encoded images that were used last; may be shared between threads.
+    """The encoded images that were used last, each by one model; may be shared between threads.
 
     Args:
         max_bytes: memory for them all. The newest stays whatever it takes.
+        max_models: of how many models, those that were used last: an image keeps its model in memory.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_models: int) -> None:
         self._max_bytes = max_bytes
-        self._images: OrderedDict[str, EncodedImage] = OrderedDict()
+        self._max_models = max_models
+        self._images: OrderedDict[_Key, EncodedImage] = OrderedDict()
         self._guard = threading.Lock()
         self.hits = 0
         self.misses = 0
@@ -55,14 +58,14 @@ class ImageCache:
         """The encoded image, for this thread alone while the `with` lasts.
 
         Args:
-            content: the file's bytes, by which it is known.
-            model: encodes it where that has not been done; all calls name the same.
+            content: the file's bytes.
+            model: whose encoding it is; made where it has not been.
             read: the pixels of those bytes; called only then.
 
         Raises:
             MediaError: from `read`. The image is not kept then.
         """
-        key = hashlib.sha256(content).hexdigest()
+        key = model.fingerprint(), hashlib.sha256(content).hexdigest()
         image = self._entry(key)
         with image.guard:
             if image.predictor is None:
@@ -77,13 +80,13 @@ class ImageCache:
         with self._guard:
             return sum(image.bytes for image in self._images.values())
 
-    def _entry(self, key: str) -> EncodedImage:
+    def _entry(self, key: _Key) -> EncodedImage:
         with self._guard:
             image = self._images.setdefault(key, EncodedImage())
             self._images.move_to_end(key)
             return image
 
-    def _encode(self, key: str, image: EncodedImage, model: EdgeTAM, read: Callable[[], Rgb]) -> None:
+    def _encode(self, key: _Key, image: EncodedImage, model: EdgeTAM, read: Callable[[], Rgb]) -> None:
         from edgetam_model import ImagePredictor
 
         self.misses += 1
@@ -101,7 +104,7 @@ class ImageCache:
         image.predictor = predictor
         self._shrink()
 
-    def _forget(self, key: str, image: EncodedImage) -> None:
+    def _forget(self, key: _Key, image: EncodedImage) -> None:
         with self._guard:
             if self._images.get(key) is image:
                 del self._images[key]
@@ -109,6 +112,10 @@ class ImageCache:
     def _shrink(self) -> None:
         """Let the oldest go; a thread that holds one just now keeps it until it is done."""
         with self._guard:
+            newest = dict.fromkeys(model for model, _ in reversed(self._images))  # an ordered set
+            models = set(list(newest)[: self._max_models])
+            for key in [key for key in self._images if key[0] not in models]:
+                del self._images[key]
             used = sum(image.bytes for image in self._images.values())
             while used > self._max_bytes and len(self._images) > 1:
                 _, oldest = self._images.popitem(last=False)

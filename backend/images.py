@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import SecretStr
 
@@ -18,7 +18,7 @@ from backend.image_prompts import DrawnObject, read_prompts
 from backend.image_regions import RegionOptions, regions_from_mask
 from backend.jobs import QueueFull
 from backend.label_config import LabelConfig
-from backend.loading import BackgroundModel, version_of
+from backend.loading import version_of
 from backend.media import MediaIntake
 from backend.predictions import Prediction, Region, prediction_of
 from backend.settings import Settings
@@ -31,6 +31,12 @@ RETRY = 5  # seconds after which a refused request may come again
 log = logging.getLogger(__name__)
 
 
+class ModelSource(Protocol):
+    """What is needed of `Serving`, and of `BackgroundModel`."""
+
+    def get(self, seconds: float) -> EdgeTAM: ...
+
+
 @dataclass(frozen=True)
 class ImageLimits:
     """Bounds of the service.
@@ -40,6 +46,7 @@ class ImageLimits:
         waiting: further requests that may wait for one of those.
         seconds: until a request has to be answered; well below the 100 s that Label Studio waits.
         cache_bytes: memory for encoded images.
+        cache_models: of how many models; `ModelOptions` keeps three beside the base one.
         file_bytes: of one image file, which is read into memory.
     """
 
@@ -47,16 +54,16 @@ class ImageLimits:
     waiting: int = 40
     seconds: float = 80.0
     cache_bytes: int = 1 << 30
+    cache_models: int = 4
     file_bytes: int = 256 << 20
 
 
 class ImageService:
-    """Answers image tasks; may be shared between threads. All share one model.
+    """Answers image tasks; may be shared between threads.
 
     Args:
         settings: limits of media, tolerance of polygons, threads.
         intake: where images come from.
-        model: loaded on its own; a request waits for it.
         limits: made from the settings when left out.
     """
 
@@ -64,16 +71,14 @@ class ImageService:
         self,
         settings: Settings,
         intake: MediaIntake,
-        model: BackgroundModel,
         limits: ImageLimits | None = None,
     ) -> None:
         self.limits = limits or ImageLimits(threads=settings.image_threads)
-        self.cache = ImageCache(self.limits.cache_bytes)
+        self.cache = ImageCache(self.limits.cache_bytes, self.limits.cache_models)
         most = min(int(settings.max_media_bytes), self.limits.file_bytes)
         self._media_limits = replace(settings.media_limits(), max_bytes=most)
         self._options = RegionOptions(polygon_tolerance=settings.mask_tolerance)
         self._intake = intake
-        self._model = model
         self._slots = threading.BoundedSemaphore(self.limits.threads)
         self._batch_slots = threading.BoundedSemaphore(max(1, self.limits.threads - 1))
         self._inside = 0
@@ -89,6 +94,7 @@ class ImageService:
         task: Mapping[str, Any],
         context: Any,
         config: LabelConfig,
+        serving: ModelSource,
         *,
         hostname: str | None = None,
         token: SecretStr | None = None,
@@ -102,6 +108,7 @@ class ImageService:
             task: as Label Studio sends it.
             context: of an interactive request; None in a batch.
             config: the project's.
+            serving: the project's model; loaded on its own, and waited for.
             hostname, token: of the Label Studio that introduced itself by /setup.
             deadline: on the monotonic clock: what is not begun by then is left out. None: `limits.seconds`.
 
@@ -125,7 +132,7 @@ class ImageService:
             deadline=deadline or time.monotonic() + self.limits.seconds,
         )
         with self._admitted():
-            model = self._model.get(max(0.0, asked.left))
+            model = serving.get(max(0.0, asked.left))
             for canvas, objects in _by_canvas(drawn).items():
                 item = config.object(canvas[0])
                 assert item is not None, "read_prompts gives images of the config only"

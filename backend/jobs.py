@@ -142,12 +142,39 @@ class JobOptions:
 
 
 @dataclass(frozen=True)
+class Gathering:
+    """When a job is due for which calls are gathered.
+
+    Attributes:
+        lane: of it one job waits and gathers, and one has its turn: two never run at the same time.
+        count: so many different things named by calls make it due at once; 0: the call itself does.
+        seconds: after the first call it is due in any case.
+        unit: what the things are, for people, as in "17 more annotations".
+
+    Raises:
+        InputError: no lane, or a negative number.
+    """
+
+    lane: str
+    count: int = 0
+    seconds: float = 0.0
+    unit: str = "calls"
+
+    def __post_init__(self) -> None:
+        if not self.lane:
+            raise InputError("lane", "expected a name")
+        for name in ("count", "seconds"):
+            if getattr(self, name) < 0:
+                raise InputError(name, f"expected at least 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class Enqueued:
-    """The answer to `enqueue`.
+    """The answer to `enqueue` and `gather`.
 
     Attributes:
         id: the job, new or already there.
-        created: False: a job with the same key was there, and is the one.
+        created: False: a job with the same key, or of the same lane, was there and is the one.
         superseded: older jobs of the same group, cancelled by this one; what they finished is still readable.
     """
 
@@ -162,6 +189,7 @@ class JobStatus:
 
     Attributes:
         done, total: progress in frames or steps; 0 of 0 while unknown.
+        note: what goes on, or what is waited for, in plain words.
         rate: frames per second over the last seconds.
         cancel_requested: running, but asked to stop.
         attempt: how many workers took it up.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +20,11 @@ from urllib.parse import urlencode
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from backend.addresses import Origin, WebAddress, parse_url
-from backend.fetching import CHUNK_BYTES, Credentials, Fetcher, FetchError, Request, Response
+from backend.fetching import Credentials, Fetcher, FetchError, Request, Response
 from backend.label_studio_records import (
     Backend,
+    DrawnTask,
+    DrawnTasks,
     NewBackend,
     NewPrediction,
     Project,
@@ -33,16 +34,21 @@ from backend.label_studio_records import (
     Webhook,
 )
 from backend.label_studio_token import Token
+from backend.label_studio_upload import FileUpload
 from backend.settings import Settings
-from edgetam_model import EdgeTAMError, InputError
+from edgetam_model import EdgeTAMError
 
 API_SECONDS = 100.0  # Label Studio's own patience
 PAGE_SIZE = 100
+DRAWN_PAGE_SIZE = 50  # tasks come with all that was drawn: 1 MB each is much, not rare
 MAX_PAGES = 1000
 MAX_ANSWER_BYTES = 256 * 2**20  # predictions of a task come with all their keyframes
 PROBLEM_LETTERS = 300
 # START_TRAINING is none of them: Label Studio 1.23.2 sends it to the backend itself and refuses it here.
 WEBHOOK_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
+# Label Studio's own filter; annotations that were skipped are not counted.
+_DRAWN = {"filter": "filter:tasks:total_annotations", "operator": "greater", "type": "Number", "value": 0}
+_ANNOTATED = json.dumps({"filters": {"conjunction": "and", "items": [_DRAWN]}, "ordering": ["tasks:id"]})
 LOCAL_ADDRESS_HINT = (
     "Label Studio refuses backends at local addresses. Start it with LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false "
     "and LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false, or give this server an address that is not local"
@@ -61,36 +67,6 @@ class LabelStudioError(EdgeTAMError):
     def __init__(self, problem: str, status: int | None = None) -> None:
         super().__init__(problem)
         self.status = status
-
-
-class FileUpload:
-    """A multipart body with one file, read anew each time it is iterated over.
-
-    Raises:
-        InputError: no such file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        boundary = secrets.token_hex(16)
-        name = re.sub(r'[\x00-\x1f"\\]', "_", path.name)
-        self._head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
-            "Content-Type: application/octet-stream\r\n\r\n"
-        ).encode()
-        self._tail = f"\r\n--{boundary}--\r\n".encode()
-        self.content_type = f"multipart/form-data; boundary={boundary}"
-        try:
-            self.length = len(self._head) + path.stat().st_size + len(self._tail)
-        except OSError as error:
-            raise InputError("file", f"{path.name} cannot be read: {error.strerror}") from error
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._head
-        with self._path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
-        yield self._tail
 
 
 class LabelStudio:
@@ -164,6 +140,30 @@ class LabelStudio:
         Where it has no prediction yet, Label Studio asks the project's backends for one before it answers.
         """
         return self._get(Task, f"api/tasks/{task_id}/")
+
+    def drawn_tasks(self, project_id: int) -> Iterator[DrawnTask]:
+        """The tasks of a project that somebody annotated, each once, by id.
+
+        Addresses of media come as the project has them, not as links that are good for an hour.
+        """
+        query = {"project": project_id, "fields": "all", "resolve_uri": "false", "query": _ANNOTATED}
+        seen: set[int] = set()
+        for page in range(1, MAX_PAGES + 1):
+            asked = urlencode({**query, "page": page, "page_size": DRAWN_PAGE_SIZE})
+            try:
+                found = self._get(DrawnTasks, f"api/tasks/?{asked}")
+            except LabelStudioError as error:
+                if page > 1 and error.status == HTTPStatus.NOT_FOUND:
+                    return  # annotations were deleted meanwhile, and there is no such page any more
+                raise
+            # A task that moves to another page, as others come and go, may be told twice.
+            yield from (task for task in found.tasks if task.id not in seen)
+            seen.update(task.id for task in found.tasks)
+            if page * DRAWN_PAGE_SIZE >= found.total:
+                return
+        raise LabelStudioError(
+            f"project {project_id} has more than {MAX_PAGES * DRAWN_PAGE_SIZE} annotated tasks"
+        )
 
     def list_predictions(self, task_id: int) -> tuple[StoredPrediction, ...]:
         """All predictions of a task, oldest first."""

@@ -36,6 +36,21 @@ class Task(Record):
     drafts: tuple[dict[str, Any], ...] = ()
 
 
+class DrawnTask(Record):
+    """A task as far as one learns from it."""
+
+    id: int
+    data: dict[str, Any]
+    annotations: tuple[dict[str, Any], ...] = ()
+
+
+class DrawnTasks(Record):
+    """A page of the annotated tasks of a project, and how many there are on all pages."""
+
+    total: int
+    tasks: tuple[DrawnTask, ...]
+
+
 class Project(Record):
     """A project and its label config."""
 

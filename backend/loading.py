@@ -1,4 +1,4 @@
-"""The server's one model, loaded in the background: the server answers from its first moment on."""
+"""A model that is loaded in the background: the server answers from its first moment on."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ModelState = Literal["loading", "ready", "failed"]
 UNKNOWN_VERSION = "edgetam"  # told while the model loads; the next answer of /setup corrects it
 MARK_LETTERS = 8  # of a fingerprint, so that two sets of weights of one name are two versions
+LOAD_ERRORS = (EdgeTAMError, ImportError, OSError, RuntimeError, MemoryError)  # what loading may end with
 
 
 class ModelNotReady(EdgeTAMError):  # noqa: N818  a state of the service, as QueueFull
@@ -77,6 +78,11 @@ class BackgroundModel:
         return "failed" if self._made.exception() else "ready"
 
     @property
+    def is_loading(self) -> bool:
+        """Whether its thread is at work."""
+        return self._thread.is_alive()
+
+    @property
     def problem(self) -> str:
         """Why it cannot be loaded; empty unless the state is "failed"."""
         return str(self._made.exception() or "") if self._made.done() else ""
@@ -104,7 +110,7 @@ class BackgroundModel:
     def _run(self) -> None:
         try:
             self._made.set_result(self._load())
-        except (EdgeTAMError, ImportError, OSError, RuntimeError, MemoryError) as error:
+        except LOAD_ERRORS as error:
             problem = ModelNotReady(f"the model cannot be loaded: {error}")
             problem.__cause__ = error
             self._made.set_exception(problem)
@@ -112,5 +118,9 @@ class BackgroundModel:
 
 def version_of(model: EdgeTAM) -> str:
     """The `model_version` of predictions: equal for equal weights, on every machine."""
-    name = getattr(model.weights_info, "name", "custom")
-    return f"edgetam-{name}-{model.fingerprint()[:MARK_LETTERS]}"
+    return version_named(getattr(model.weights_info, "name", "custom"), model.fingerprint())
+
+
+def version_named(name: str, fingerprint: str) -> str:
+    """`version_of` the weights of that name and fingerprint, without loading them."""
+    return f"edgetam-{name}-{fingerprint[:MARK_LETTERS]}"

@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr, ValidationError
 
 from backend import events
-from backend.protocol import EVENTS, PredictRequest, SetupRequest, WebhookRequest, id_of
+from backend.fit_schedule import FitSchedule
+from backend.protocol import EVENTS, PredictRequest, SetupRequest, WebhookRequest, id_of, project_id
 from backend.settings import Settings
 from edgetam_model import InputError
 
@@ -114,9 +115,9 @@ class EdgeTAMBackend(LabelStudioMLBase):  # type: ignore[misc]  # the package ha
         train_output: object = None,  # noqa: ARG002
         model_version: object = None,  # noqa: ARG002
     ) -> None:
-        super().__init__(project_id=project_id, label_config=label_config)
         self._config = label_config
         self._project = project_id or ""
+        super().__init__(project_id=project_id, label_config=label_config)  # calls `setup`
         if hostname:
             token = SecretStr(access_token) if access_token else None
             known = SetupRequest(
@@ -126,7 +127,7 @@ class EdgeTAMBackend(LabelStudioMLBase):  # type: ignore[misc]  # the package ha
 
     def setup(self) -> None:
         """Called by 2.x: predictions are stored under this version."""
-        self.set("model_version", services().model.version)
+        self.set("model_version", services().models.serving(project_id(self._project)).version)
 
     def predict(self, tasks: Sequence[Any], context: Any = None, **_credentials: Any) -> list[Any]:
         """One result per task; none at all where there is nothing to say.
@@ -144,7 +145,8 @@ class EdgeTAMBackend(LabelStudioMLBase):  # type: ignore[misc]  # the package ha
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, str]:
         """Keep an event. 2.x calls `fit(event, data, …)`, 1.0.9 `fit((), event=…, data=…, …)`."""
         event = event_of(args, kwargs)
-        job = events.record(event, job_queue()) if event else None
+        schedule = FitSchedule.from_settings(_settings())
+        job = events.record(event, job_queue(), schedule) if event else None
         return {"job_id": job} if job else {}
 
 

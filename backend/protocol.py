@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ EVENTS = frozenset(
 )
 
 Body = TypeVar("Body", bound=BaseModel)
+_PROJECT = re.compile(r"([0-9]{1,18})(?:\.[0-9]*)?")
 _LENIENT = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
 
 
@@ -74,6 +76,12 @@ class PredictRequest(BaseModel):
         """Of an interactive request; None in a batch."""
         return self.params.context if self.params else None
 
+    @property
+    def project_id(self) -> str:
+        """Of the request, or of its first task, as label-studio-ml 1.0.9 tells no other; empty: unknown."""
+        of_task = self.tasks[0].get("project") if self.tasks else None
+        return project_id(self.project) or project_id(id_of(of_task))
+
 
 class WebhookRequest(BaseModel):
     """`/webhook`: something happened. Only ids are read: whoever trains asks Label Studio for the rest."""
@@ -85,11 +93,6 @@ class WebhookRequest(BaseModel):
     task: Any = None
     annotation: Any = None
     annotations: Any = None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether anything here cares."""
-        return self.action in EVENTS
 
     @property
     def project_id(self) -> str:
@@ -146,6 +149,15 @@ def id_of(value: object) -> str:
     """The id of a task, annotation or project: itself, or in an object; empty where there is none."""
     found = value.get("id") if isinstance(value, Mapping) else value
     return str(found)[:100] if isinstance(found, int | str) and not isinstance(found, bool) else ""
+
+
+def project_id(text: str | None) -> str:
+    """Label Studio's number of a project, of `7.1700000000` (with the time it was made) or of `7`.
+
+    Empty where it is neither.
+    """
+    match = _PROJECT.fullmatch(text or "")
+    return str(int(match[1])) if match else ""
 
 
 def read_json(body: bytes) -> Any:

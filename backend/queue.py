@@ -9,8 +9,9 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
 from redis import Redis
@@ -20,6 +21,7 @@ from backend.jobs import (
     JSON,
     QUEUES,
     Enqueued,
+    Gathering,
     JobOptions,
     JobState,
     JobStatus,
@@ -40,10 +42,12 @@ TICKET_GRACE = 2000  # ms between issuing a ticket and missing it
 POLL = 0.05  # seconds between two looks of `wait`
 WORKER_LEASE = 5.0  # seconds without a sign of life before a worker is not listed any more
 
-_FIELDS = (
-    *("kind", "queue", "state", "title", "group", "note", "worker", "error", "cancel"),
+_WORDS = ("kind", "queue", "state", "title", "group", "note", "worker", "error", "cancel", "unit")
+_NUMBERS = (
     *("attempt", "failures", "done", "total", "rate", "created", "started", "ended"),
+    *("due", "wanted", "gathered"),
 )
+_FIELDS = (*_WORDS, *_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class JobQueue:
         )
         verb = answer[0].decode()
         if verb == "full":
-            raise QueueFull(options.queue, int(answer[1]), _retry_after(float(answer[2]), int(answer[3])))
+            raise _full(options.queue, answer)
         if verb == "old":
             known, ticket = answer[1].decode(), answer[2].decode()
             if ticket:
@@ -107,6 +111,43 @@ class JobQueue:
             return Enqueued(known, created=False)
         self.tickets.issue([Ticket(job_id, kind, options.queue, f"{job_id}-0", options.timeout)])
         return Enqueued(job_id, created=True, superseded=tuple(other.decode() for other in answer[2:]))
+
+    def gather(
+        self,
+        kind: str,
+        payload: JSONDict,
+        gathering: Gathering,
+        things: Sequence[str] = (),
+        options: JobOptions | None = None,
+    ) -> Enqueued:
+        """Have one job do what many calls ask for, once enough of them came or enough time has passed.
+
+        A call joins the job of its lane that waits; one that has begun no longer counts, since it may have
+        read what there was already: what comes then is for the next one, which begins when that has ended.
+
+        Args:
+            kind, payload: of a new job; one that waits keeps its own.
+            gathering: the lane, and when it is due. A call may bring the job forward, never put it off.
+            things: what the call is about, each counted once however often it is named.
+            options: queue, title and times of a new job; its key and group mean nothing here.
+
+        Raises:
+            InputError: a payload that is not JSON or too large.
+            QueueFull: too many jobs wait in this queue.
+        """
+        options = options or JobOptions()
+        text = dump_json("payload", payload, self.limits.payload)
+        answer = self.store.run(
+            scripts.GATHER,
+            *(uuid.uuid4().hex, kind, options.queue, text, gathering.lane, options.title),
+            *(options.timeout, options.max_attempts, options.result_ttl, self.limits.of(options.queue)),
+            *(gathering.count, round(gathering.seconds * 1000), gathering.unit),
+            *things,
+        )
+        verb = answer[0].decode()
+        if verb == "full":
+            raise _full(options.queue, answer)
+        return Enqueued(answer[1].decode(), created=verb == "new")
 
     def cancel(self, job_id: str) -> bool:
         """Take a waiting job out, or have a running one stop at its next frame; False: over or unknown."""
@@ -256,36 +297,52 @@ class JobQueue:
 _WORKER_FIELDS = ("host", "pid", "queues", "job", "rate", "started")
 
 
+def _full(queue: QueueName, answer: Sequence[bytes]) -> QueueFull:
+    """The refusal that a script has answered with."""
+    return QueueFull(queue, int(answer[1]), _retry_after(float(answer[2]), int(answer[3])))
+
+
 def _retry_after(mean_ms: float, workers: int) -> int:
     """Whole seconds until about one place is free: a mean job's time shared by the workers, 1 to 60."""
     return min(60, max(1, math.ceil(mean_ms / 1000 / max(1, workers))))
 
 
 def _status(job_id: str, row: Sequence[bytes | None], parts: int) -> JobStatus:
-    words = [(value or b"").decode() for value in row[:9]]
-    attempt, failures, done, total, rate, created, started, ended = (float(value or 0) for value in row[9:])
-    kind, queue, state, title, group, note, worker, error, cancel = words
+    words = {name: (value or b"").decode() for name, value in zip(_WORDS, row, strict=False)}
+    numbers = {name: float(value or 0) for name, value in zip(_NUMBERS, row[len(_WORDS) :], strict=True)}
+    state = cast(JobState, words["state"])
+    waits = state == "queued" and bool(words["unit"])
     return JobStatus(
         id=job_id,
-        kind=kind,
-        queue=cast(QueueName, queue),
-        state=cast(JobState, state),
-        title=title,
-        group=group,
-        done=done,
-        total=total,
-        note=note,
-        rate=rate,
-        cancel_requested=bool(cancel) and state == "running",
-        attempt=int(attempt),
-        failures=int(failures),
-        worker=worker,
+        kind=words["kind"],
+        queue=cast(QueueName, words["queue"]),
+        state=state,
+        title=words["title"],
+        group=words["group"],
+        done=numbers["done"],
+        total=numbers["total"],
+        note=_awaited(words["unit"], numbers) if waits else words["note"],
+        rate=numbers["rate"],
+        cancel_requested=bool(words["cancel"]) and state == "running",
+        attempt=int(numbers["attempt"]),
+        failures=int(numbers["failures"]),
+        worker=words["worker"],
         parts=parts,
-        created=created / 1000,
-        started=started / 1000,
-        ended=ended / 1000,
-        error=error,
+        created=numbers["created"] / 1000,
+        started=numbers["started"] / 1000,
+        ended=numbers["ended"] / 1000,
+        error=words["error"],
     )
+
+
+def _awaited(unit: str, numbers: Mapping[str, float]) -> str:
+    """What a job waits for that gathers calls; empty where it is due. The time is this machine's."""
+    missing, due = numbers["wanted"] - numbers["gathered"], numbers["due"] / 1000
+    if missing <= 0 or due <= time.time():
+        return ""
+    until = datetime.fromtimestamp(due).astimezone()
+    day = "" if until.date() == datetime.now().astimezone().date() else f"{until:%Y-%m-%d} "
+    return f"waits for {missing:.0f} more {unit} or until {day}{until:%H:%M}"
 
 
 def _worker(name: str, row: Sequence[bytes | None]) -> WorkerStatus:

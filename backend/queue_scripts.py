@@ -8,6 +8,7 @@ over change nothing. The keys, below the name space:
   `picture:ID`: how it stands, for people; it vanishes by itself
 - `waiting:QUEUE` sorted set: queued jobs by the time they are due; `running`: by the last sign of life
 - `key:KEY`: the job of that key; `group:GROUP` set: live jobs of the group
+- `next:LANE`: the job that gathers calls; `gathered:ID` set: of what; `turn:LANE`: the job that has begun
 - `recent`, `dead` sorted sets: all jobs, and failed ones, by time; `counts`, `pace` hashes: for monitors
 - `workers` sorted set by last sign of life, `worker:NAME` hash; `swept`: when the sweeper last looked
 """
@@ -31,6 +32,19 @@ local function chunks(id)
   return keys
 end
 
+local function leave_lane(id)
+  local lane = get(id, 'lane')
+  if lane == '' then return end
+  redis.call('DEL', at('gathered', id))
+  for _, place in ipairs({at('next', lane), at('turn', lane)}) do
+    if redis.call('GET', place) == id then redis.call('DEL', place) end
+  end
+  local other = redis.call('GET', at('next', lane))
+  if other and get(other, 'state') == 'queued' then  -- it was put off, see CLAIM
+    redis.call('ZADD', at('waiting', get(other, 'queue')), get(other, 'due'), other)
+  end
+end
+
 local function finish(id, state, problem)
   local ttl, queue, group, key = get(id, 'ttl'), get(id, 'queue'), get(id, 'group'), get(id, 'key')
   set(id, 'state', state, 'ended', now, 'error', problem, 'rate', 0)
@@ -44,6 +58,7 @@ local function finish(id, state, problem)
   redis.call('EXPIRE', at('job', id), ttl)
   redis.call('EXPIRE', at('parts', id), ttl)
   if key ~= '' and redis.call('GET', at('key', key)) == id then redis.call('EXPIRE', at('key', key), ttl) end
+  leave_lane(id)
   if state == 'failed' then
     redis.call('ZADD', P .. 'dead', now, id)
     redis.call('ZREMRANGEBYRANK', P .. 'dead', 0, -1001)
@@ -82,10 +97,30 @@ local function cancel(id, why)
 end
 """
 
+# What makes a new job.
+_CREATE = """
+local function full(queue, limit, leaving)
+  local waiting = redis.call('ZCARD', at('waiting', queue))
+  if waiting - leaving < tonumber(limit) then return false end
+  local workers = redis.call('ZCOUNT', P .. 'workers', now - 5000, '+inf')
+  return {'full', waiting, redis.call('HGET', P .. 'pace', queue) or '5000', workers}
+end
+
+local function create(id, kind, queue, payload, title, timeout, max_attempts, ttl, due)
+  set(id, 'kind', kind, 'queue', queue, 'payload', payload, 'title', title, 'timeout', timeout,
+    'max_attempts', max_attempts, 'ttl', ttl, 'state', 'queued', 'attempt', 0, 'failures', 0,
+    'created', now, 'due', due, 'ticket', '', 'ticketed', now)
+  redis.call('ZADD', at('waiting', queue), due, id)
+  redis.call('ZADD', P .. 'recent', clock[1] * 1000000 + clock[2], id)  -- jobs of one ms stay in order
+  redis.call('ZREMRANGEBYRANK', P .. 'recent', 0, -10001)
+end
+"""
+
 # A job that is there already comes forward where the new request is more urgent, with a ticket to be issued.
 # id, kind, queue, payload, key, group, title, timeout, max_attempts, ttl, limit, once
 ENQUEUE = (
     _COMMON
+    + _CREATE
     + """
 local RANK = {interactive = 1, batch = 2, fit = 3}
 local function raise(other, queue)
@@ -117,22 +152,43 @@ if group ~= '' then older = redis.call('SMEMBERS', at('group', group)) end
 for _, other in ipairs(older) do
   if get(other, 'state') == 'queued' and get(other, 'queue') == queue then leaving = leaving + 1 end
 end
-local waiting = redis.call('ZCARD', at('waiting', queue))
-if waiting - leaving >= tonumber(limit) then
-  local workers = redis.call('ZCOUNT', P .. 'workers', now - 5000, '+inf')
-  return {'full', waiting, redis.call('HGET', P .. 'pace', queue) or '5000', workers}
-end
+local refused = full(queue, limit, leaving)
+if refused then return refused end
 for _, other in ipairs(older) do cancel(other, 'superseded') end
-local ticket = id .. '-0'
-set(id, 'kind', kind, 'queue', queue, 'payload', payload, 'key', key, 'group', group, 'title', title,
-  'timeout', timeout, 'max_attempts', max_attempts, 'ttl', ttl, 'state', 'queued', 'attempt', 0,
-  'failures', 0, 'created', now, 'due', now, 'ticket', ticket, 'ticketed', now)
-redis.call('ZADD', at('waiting', queue), now, id)
-redis.call('ZADD', P .. 'recent', clock[1] * 1000000 + clock[2], id)  -- jobs of one ms stay in order
-redis.call('ZREMRANGEBYRANK', P .. 'recent', 0, -10001)
+create(id, kind, queue, payload, title, timeout, max_attempts, ttl, now)
+set(id, 'key', key, 'group', group, 'ticket', id .. '-0')
 if key ~= '' then redis.call('SET', at('key', key), id) end
 if group ~= '' then redis.call('SADD', at('group', group), id) end
 return {'new', id, unpack(older)}
+"""
+)
+
+# Calls join the job of their lane that waits and has read nothing yet; where there is none, they make one.
+# It is due after `delay` ms, or once so many different things were named. The sweeper issues its ticket.
+# id, kind, queue, payload, lane, title, timeout, max_attempts, ttl, limit, count, delay, unit, then things
+GATHER = (
+    _COMMON
+    + _CREATE
+    + """
+local id, kind, queue, payload, lane, title = unpack(ARGV, 1, 6)
+local count, delay, unit = tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
+local waiting = redis.call('GET', at('next', lane))
+if not waiting or get(waiting, 'state') ~= 'queued' or get(waiting, 'checkpoint') ~= '' then
+  local refused = full(queue, ARGV[10], 0)
+  if refused then return refused end
+  create(id, kind, queue, payload, title, ARGV[7], ARGV[8], ARGV[9], now + delay)
+  set(id, 'lane', lane, 'wanted', count, 'unit', unit)
+  redis.call('SET', at('next', lane), id)
+  waiting = id
+end
+for i = 14, #ARGV do redis.call('SADD', at('gathered', waiting), ARGV[i]) end
+local gathered = redis.call('SCARD', at('gathered', waiting))
+set(waiting, 'gathered', gathered)
+if gathered >= count and tonumber(get(waiting, 'due')) > now then
+  set(waiting, 'due', now)
+  redis.call('ZADD', at('waiting', get(waiting, 'queue')), now, waiting)
+end
+return {waiting == id and 'new' or 'old', waiting}
 """
 )
 
@@ -175,6 +231,7 @@ return 1
 """
 )
 
+# Of a lane one job has its turn until it is over, while it waits for another try as well.
 # id, worker, claim (a token of this call: asked twice, it is answered twice)
 CLAIM = (
     _COMMON
@@ -186,6 +243,19 @@ if state == 'running' and get(id, 'claim') == claim then
   return redis.call('HMGET', job, unpack(ROW))
 end
 if state ~= 'queued' or tonumber(get(id, 'due')) > now then return false end
+local lane = get(id, 'lane')
+if lane ~= '' then
+  local first = redis.call('GET', at('turn', lane)) or id
+  local ahead = get(first, 'state')
+  if first ~= id and (ahead == 'queued' or ahead == 'running') then
+    set(id, 'ticket', '', 'unit', '', 'note', 'begins when the one before it has ended')
+    redis.call('ZADD', at('waiting', get(id, 'queue')), now + 10000, id)  -- looks again; its end is told
+    return false
+  end
+  redis.call('SET', at('turn', lane), id)
+  redis.call('DEL', at('gathered', id))
+  set(id, 'unit', '')
+end
 redis.call('HINCRBY', job, 'attempt', 1)
 set(id, 'state', 'running', 'worker', worker, 'claim', claim, 'ticket', '')
 redis.call('HSETNX', job, 'started', now)

@@ -11,7 +11,7 @@ from typing import Protocol
 from backend.access import Access
 from backend.answers import Answers
 from backend.embedded_redis import redis_for
-from backend.events import EventQueue
+from backend.fit_schedule import GatheringQueue
 from backend.images import ImageService
 from backend.jobs import QueueStats, WorkerStatus
 from backend.label_studio import LabelStudio
@@ -19,39 +19,22 @@ from backend.loading import BackgroundModel
 from backend.logs import Problems
 from backend.media import MediaIntake
 from backend.metrics import Family, Requests, process_families, queue_families
+from backend.pages import Pages
+from backend.project_models import ProjectModels
 from backend.protocol import Projects
 from backend.queue import JobQueue, QueueLimits
 from backend.queue_store import connect
 from backend.settings import Settings
+from backend.status_page import StatusPages
 from backend.video_requests import VideoRequests
 
 
-class ServerQueue(EventQueue, Protocol):
+class ServerQueue(GatheringQueue, Protocol):
     """What the server itself needs of `JobQueue`."""
 
     def stats(self) -> QueueStats: ...
 
     def workers(self) -> list[WorkerStatus]: ...
-
-
-@dataclass(frozen=True)
-class Page:
-    """What a browser or a script gets."""
-
-    body: bytes
-    content_type: str = "text/html; charset=utf-8"
-    status: int = 200
-
-
-class Pages(Protocol):
-    """The status page and its JSON."""
-
-    def answer(self, method: str, path: str, body: bytes) -> Page | None:
-        """What is at `/` or below `/api/`; None: nothing.
-
-        Raises:
-            EdgeTAMError: as everywhere; the server makes an answer of it.
-        """
 
 
 @dataclass(frozen=True)
@@ -61,7 +44,7 @@ class Services:
     Attributes:
         settings: as read.
         access: who may come in.
-        model: of the image service.
+        models: of the projects.
         images, answers: what /predict is answered by.
         queue: of jobs.
         projects: what they said of themselves.
@@ -72,7 +55,7 @@ class Services:
 
     settings: Settings
     access: Access
-    model: BackgroundModel
+    models: ProjectModels
     images: ImageService
     answers: Answers
     queue: ServerQueue
@@ -80,6 +63,11 @@ class Services:
     problems: Problems = field(default_factory=Problems)
     requests: Requests = field(default_factory=Requests)
     pages: Pages | None = None
+
+    @property
+    def model(self) -> BackgroundModel:
+        """The base one, by whose state the server is ready or not."""
+        return self.models.base
 
     def image_families(self) -> list[Family]:
         """Numbers of this process, for /metrics."""
@@ -105,23 +93,21 @@ class Services:
 
 def services_for(settings: Settings, queue: JobQueue, problems: Problems | None = None) -> Services:
     """The services that the settings ask for, over a queue; the model loads from its `start` on."""
-    from backend.status_page import StatusPages  # it needs `Page` from here
-
     intake = MediaIntake(settings, LabelStudio.from_settings(settings))
-    model = BackgroundModel.from_settings(settings)
-    images = ImageService(settings, intake, model)
+    models = ProjectModels.from_settings(settings)
+    images = ImageService(settings, intake)
     projects = Projects()
     problems = problems or Problems()
     return Services(
         settings=settings,
         access=Access.from_settings(settings),
-        model=model,
+        models=models,
         images=images,
-        answers=Answers(images, VideoRequests(settings, queue, model.fingerprint), projects),
+        answers=Answers(images, VideoRequests(settings, queue), projects, models),
         queue=queue,
         projects=projects,
         problems=problems,
-        pages=StatusPages.from_settings(settings, queue, model, problems),
+        pages=StatusPages.from_settings(settings, queue, models, problems),
     )
 
 

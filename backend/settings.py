@@ -59,6 +59,7 @@ def _upper(value: object) -> object:
 Hosts = Annotated[tuple[str, ...], _listed(",")]
 Folders = Annotated[tuple[Path, ...], _listed(os.pathsep)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
+FitMode = Literal["decoder", "adapter", "full"]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 
 
@@ -200,6 +201,36 @@ class Settings(BaseModel):
         description="pixels by which a polygon may leave the mask",
     )
 
+    fit_after: int = Field(
+        default=20,
+        ge=0,
+        validation_alias="EDGETAM_FIT_AFTER",
+        description="new annotations that begin a training; 0: trainings begin on request alone",
+    )
+    fit_minutes: float = Field(
+        default=30,
+        gt=0,
+        le=7 * 24 * 60,
+        validation_alias="EDGETAM_FIT_MINUTES",
+        description="minutes after the first new annotation until a training begins with fewer",
+    )
+    fit_mode: FitMode = Field(
+        default="adapter",
+        validation_alias="EDGETAM_FIT_MODE",
+        description="what of the model a training changes: adapter, decoder or full",
+    )
+    fit_minimum: int = Field(
+        default=5,
+        ge=2,
+        validation_alias="EDGETAM_FIT_MINIMUM",
+        description="annotated images and videos below which there is no training",
+    )
+    fit_promote: Switch = Field(
+        default=True,
+        validation_alias="EDGETAM_FIT_PROMOTE",
+        description="1: a version that is better serves at once; 0: it waits for a person",
+    )
+
     media_cache_bytes: ByteSize = Field(
         default=ByteSize(20 * 2**30),
         ge=0,
@@ -293,6 +324,11 @@ class Settings(BaseModel):
             SettingRow(variable, _shown_default(field), field.description or "")
             for variable, field in zip(_variables(), cls.model_fields.values(), strict=True)
         )
+
+    @property
+    def state_dir(self) -> Path:
+        """Folder of versions and of trainings under way."""
+        return (self.model_dir or self.cache).expanduser()
 
     @property
     def media_cache_dir(self) -> Path:

@@ -1,9 +1,9 @@
-"""The status page and its JSON: what goes on, and the two buttons, cancel and retry.
+"""The status page and its JSON: what goes on, and the buttons of jobs, cancel and retry.
 
 Paths: `/` the page; `/api/jobs` everything at once; `/api/jobs/ID`, `/api/jobs/ID/thumbnail`, `/api/workers`,
-`/api/failures`; POST to `/api/jobs/ID/cancel` and `/api/jobs/ID/retry`. The server lets a POST in with the
-content type application/json only: a foreign web page cannot have a browser send that without being asked
-first, and the answer to that is no.
+`/api/failures`; POST to `/api/jobs/ID/cancel` and `/api/jobs/ID/retry`; those of `version_pages`. The server
+lets a POST in with the content type application/json only: a foreign web page cannot have a browser send that
+without being asked first, and the answer to that is no.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -21,13 +20,14 @@ from backend.jobs import JobStatus
 from backend.loading import BackgroundModel
 from backend.logs import Problems
 from backend.overview import JobReader, ModelView, failures, job_view, overview
-from backend.services import Page
+from backend.pages import Page, json_page, problem_page, refused
+from backend.project_models import ProjectModels
 from backend.settings import Settings
+from backend.version_pages import VERSIONS, VersionPages
 
 TEMPLATE = Path(__file__).parent / "templates" / "status.html"
 POLICY_MARK = "{content-security-policy}"
 JOB = re.compile(r"/api/jobs/([A-Za-z0-9_-]{1,64})(?:/(cancel|retry|thumbnail))?")
-JSON_TYPE = "application/json"
 JPEG_START = b"\xff\xd8\xff"
 
 
@@ -51,6 +51,7 @@ class StatusPages:
         model: of this server.
         problems: of this server.
         device: what the model was asked to run on.
+        versions: of the projects; None: there are none.
     """
 
     def __init__(
@@ -59,27 +60,32 @@ class StatusPages:
         model: BackgroundModel,
         problems: Problems,
         device: str = "auto",
+        versions: VersionPages | None = None,
     ) -> None:
         self._queue = queue
         self._model = model
         self._problems = problems
         self._device = device
+        self._versions = versions
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, queue: JobDesk, model: BackgroundModel, problems: Problems
+        cls, settings: Settings, queue: JobDesk, models: ProjectModels, problems: Problems
     ) -> StatusPages:
         """The pages of a server with these settings."""
-        return cls(queue, model, problems, settings.device)
+        return cls(queue, models.base, problems, settings.device, VersionPages(models))
 
-    def answer(self, method: str, path: str, body: bytes) -> Page | None:  # noqa: ARG002  part of the protocol
+    def answer(self, method: str, path: str, body: bytes) -> Page | None:
         """What is at `/` or below `/api/`; None: nothing.
 
         Raises:
+            InputError: a body that cannot be used.
             QueueUnavailable: the queue cannot be asked.
         """
+        if self._versions is not None and path.startswith(VERSIONS):
+            return self._versions.answer(method, path, body)
         if path == "/":
-            return _only("GET", method) or Page(status_html().encode())
+            return refused("GET", method) or Page(status_html().encode())
         reports = {
             "/api/jobs": self._everything,
             "/api/workers": self._workers,
@@ -87,14 +93,14 @@ class StatusPages:
         }
         report = reports.get(path)
         if report is not None:
-            return _only("GET", method) or _json(report())
+            return refused("GET", method) or json_page(report())
         match = JOB.fullmatch(path)
         if match is None:
             return None
         job, what = match[1], match[2]
         if what in ("cancel", "retry"):
-            return _only("POST", method) or self._act(job, what)
-        return _only("GET", method) or (self._picture(job) if what else self._job(job))
+            return refused("POST", method) or self._act(job, what)
+        return refused("GET", method) or (self._picture(job) if what else self._job(job))
 
     def _everything(self) -> dict[str, Any]:
         return overview(self._queue, self._model_view(), self._problems.recent()).to_json()
@@ -108,7 +114,7 @@ class StatusPages:
 
     def _job(self, job_id: str) -> Page:
         status = self._queue.status(job_id)
-        return _unknown() if status is None else _json({"job": asdict(job_view(status))})
+        return _unknown() if status is None else json_page({"job": asdict(job_view(status))})
 
     def _act(self, job_id: str, what: str) -> Page:
         """Cancel or retry. A second click does no harm: it is told that there is nothing to do."""
@@ -117,13 +123,13 @@ class StatusPages:
         if status is None:
             return _unknown()
         if not done:
-            return _problem(409, f"the job is {status.state}: there is nothing to {what}")
-        return _json({"job": asdict(job_view(status))})
+            return problem_page(409, f"the job is {status.state}: there is nothing to {what}")
+        return json_page({"job": asdict(job_view(status))})
 
     def _picture(self, job_id: str) -> Page:
         picture = self._queue.picture(job_id)
         if picture is None or not picture.startswith(JPEG_START):
-            return _problem(404, "there is no picture of this job")
+            return problem_page(404, "there is no picture of this job")
         return Page(picture, "image/jpeg")
 
     def _model_view(self) -> ModelView:
@@ -156,19 +162,5 @@ def _hashes(html: str, tag: str) -> str:
     return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
 
 
-def _only(expected: str, method: str) -> Page | None:
-    """The refusal of another method; None: it is the right one."""
-    return None if method == expected else _problem(405, f"expected {expected}")
-
-
-def _json(document: object) -> Page:
-    return Page(json.dumps(document, allow_nan=False).encode(), JSON_TYPE)
-
-
-def _problem(status: int, problem: str) -> Page:
-    body = json.dumps({"error": {"field": None, "problem": problem}}).encode()
-    return Page(body, JSON_TYPE, status)
-
-
 def _unknown() -> Page:
-    return _problem(404, "there is no such job (any more)")
+    return problem_page(404, "there is no such job (any more)")

@@ -16,16 +16,17 @@ from backend.frame_map import FrameMap
 from backend.jobs import JSON, JobFunction, JobHandle, JSONDict, TryAgain
 from backend.keyframe import Box
 from backend.label_studio import LabelStudio, LabelStudioError
-from backend.loading import BackgroundModel, version_of
+from backend.loading import version_of
 from backend.media import MediaIntake
+from backend.project_models import ProjectModels
 from backend.settings import Settings
 from backend.thumbnails import SeenFrames, thumbnail
 from backend.video_plan import RegionPlan
 from backend.video_work import TrackRequest, VideoFacts, VideoWork, frame_row, read_parts, region_mark
-from edgetam_model import MediaError, Prompt, open_source
+from edgetam_model import MediaError, Prompt, WeightsError, open_source
 
 if TYPE_CHECKING:
-    from edgetam_model import FrameResult, FrameSource, VideoSession, VideoTracker
+    from edgetam_model import EdgeTAM, FrameResult, FrameSource, VideoSession, VideoTracker
 
 HAND_IN = 1.0  # seconds between two parts: what a kill costs, and how old an answer is at most
 FIRST_HAND_IN = 0.3  # seconds until the first one
@@ -36,18 +37,18 @@ log = logging.getLogger(__name__)
 
 
 def track_job(
-    settings: Settings, model: BackgroundModel | None = None, intake: MediaIntake | None = None
+    settings: Settings, models: ProjectModels | None = None, intake: MediaIntake | None = None
 ) -> JobFunction:
-    """The function of "track" jobs. The model is loaded with the first one, and kept.
+    """The function of "track" jobs. Models are loaded when a job needs them, and kept.
 
     Args:
         settings: weights, media, Label Studio.
-        model, intake: made from the settings when left out.
+        models, intake: made from the settings when left out.
     """
     site = LabelStudio.from_settings(settings)
     return Tracking(
         settings,
-        model or BackgroundModel.from_settings(settings),
+        models or ProjectModels.from_settings(settings),
         intake or MediaIntake(settings, site),
         Delivery(site, settings),
     ).run
@@ -58,7 +59,7 @@ class Tracking:
     """What every track job of a worker shares."""
 
     settings: Settings
-    model: BackgroundModel
+    models: ProjectModels
     intake: MediaIntake
     delivery: Delivery
 
@@ -102,7 +103,7 @@ class Tracking:
         from edgetam_model import VideoTracker  # torch takes a second to import: not before it is needed
 
         job.progress(0, 0, "loading the model")
-        model = self.model.get(LOAD_SECONDS)
+        model = self._model(job, request)
         facts = VideoFacts.of(source.info, version_of(model))
         work = VideoWork.of(request, facts)
         run = Run(job, work, source, VideoTracker(model))
@@ -117,6 +118,17 @@ class Tracking:
             request.task, work, found, facts.version, job.id, may_retry=job.attempt < DELIVERIES
         )
         return cast(JSON, result)
+
+    def _model(self, job: JobHandle, request: TrackRequest) -> EdgeTAM:
+        """What the job began with; in its first attempt, what served when it was asked for."""
+        model = self.models.pinned(request.project, request.version).get(LOAD_SECONDS)
+        began = read_parts(job.partials())[0] if job.last_checkpoint() else None
+        if began is None or began.version == version_of(model):
+            return model
+        base = self.models.base.get(LOAD_SECONDS)  # tracked already where the version could not be loaded
+        if began.version == version_of(base):
+            return base
+        raise WeightsError(f"the track began with {began.version}, which is gone: press again")
 
 
 @dataclass(frozen=True)

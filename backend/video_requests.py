@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 from backend.jobs import JobOptions, JobStatus, QueueName
 from backend.label_config import LabelConfig, VideoSetup
@@ -39,6 +39,18 @@ log = logging.getLogger(__name__)
 Answer = dict[str, Any]
 
 
+class TrackedBy(Protocol):
+    """What is needed of `Serving`: whose weights track, see `TrackRequest`."""
+
+    @property
+    def project(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    def fingerprint(self, seconds: float) -> str: ...
+
+
 @dataclass(frozen=True)
 class _Seen:
     """A job as it is now."""
@@ -57,13 +69,11 @@ class VideoRequests:
     Args:
         settings: how long to wait, how keyframes are thinned, how long results live.
         queue: where jobs go.
-        weights: the fingerprint of the weights that track, waited for so many seconds.
     """
 
-    def __init__(self, settings: Settings, queue: JobQueue, weights: Callable[[float], str]) -> None:
+    def __init__(self, settings: Settings, queue: JobQueue) -> None:
         self.settings = settings
         self.queue = queue
-        self.weights = weights
         self.options = KeyframeOptions(tolerance=settings.keyframe_tolerance)
 
     def answer(
@@ -71,6 +81,7 @@ class VideoRequests:
         task: Mapping[str, Any],
         context: object,
         config: LabelConfig,
+        serving: TrackedBy,
         *,
         hostname: str | None = None,
         interactive: bool = True,
@@ -90,13 +101,14 @@ class VideoRequests:
             task: Label Studio's JSON.
             context: of the request; None: the task's own drafts or annotations.
             config: of the project.
+            serving: whose weights are to track.
             hostname: Label Studio's address in its own words.
             interactive: whether somebody waits.
 
         Raises:
             InputError: something malformed in the request, or a job that failed before anything was finished.
             QueueFull: too many jobs wait.
-            ModelNotReady: the server's model, which names the job, still loads.
+            ModelNotReady: the base weights, whose fingerprint names the job, still load.
         """
         if config.video is None:
             return {"results": []}
@@ -104,7 +116,7 @@ class VideoRequests:
         names = config.video
         if not any(isinstance(item, Mapping) and item.get("type") == "videorectangle" for item in items):
             return {"results": []}
-        request = _request(task, items, names, hostname)
+        request = _request(task, items, names, hostname, serving)
         plans = request.sketch()
         if any(plan.stop for plan in plans):
             stopped = self._stop(request, [plan for plan in plans if plan.stop])
@@ -114,11 +126,13 @@ class VideoRequests:
             return _as_it_came(plans) if interactive else {"results": []}
         if not interactive and self._is_pressed(request.task, plans):
             return {"results": []}
-        return self._tracked(request, plans, interactive=interactive)
+        weights = serving.fingerprint(LOAD_SECONDS if interactive else LOAD_SECONDS_BATCH)
+        return self._tracked(request, plans, request.key(plans, weights), interactive=interactive)
 
-    def _tracked(self, request: TrackRequest, plans: Sequence[RegionPlan], *, interactive: bool) -> Answer:
+    def _tracked(
+        self, request: TrackRequest, plans: Sequence[RegionPlan], key: str, *, interactive: bool
+    ) -> Answer:
         """Have the request's job done, and answer with what is finished."""
-        key = request.key(plans, self.weights(LOAD_SECONDS if interactive else LOAD_SECONDS_BATCH))
         end = time.monotonic() + (self.settings.answer_seconds if interactive else 0)
         queue: QueueName = "interactive" if interactive else "batch"
         seen = self._wait(self._enqueue(request, plans, key, queue), end)
@@ -224,7 +238,7 @@ class VideoRequests:
 
 
 def _request(
-    task: Mapping[str, Any], items: list[Any], names: VideoSetup, hostname: str | None
+    task: Mapping[str, Any], items: list[Any], names: VideoSetup, hostname: str | None, serving: TrackedBy
 ) -> TrackRequest:
     data = task.get("data")
     data = data if isinstance(data, Mapping) else {}
@@ -243,6 +257,8 @@ def _request(
             "rate": rate,
             "data": {named: data[named]} if named in data else {},
             "regions": items,
+            "project": serving.project,
+            "version": serving.label,
         }
     )
 

@@ -72,6 +72,8 @@ class TrackRequest(_Message):
         data: what of the task's data the rate may name.
         regions: the request's items as they came, command boxes included.
         buttons: labels that are no classes.
+        project: Label Studio's number; empty where it is not known, and in jobs of earlier releases.
+        version: what served the project when this was asked for, `v0003` or `base`; empty in those jobs.
     """
 
     task: int | None
@@ -84,6 +86,8 @@ class TrackRequest(_Message):
     data: dict[str, Any]
     regions: list[Any]
     buttons: tuple[str, ...] = ()
+    project: str = ""
+    version: str = ""
 
     def read_regions(self) -> list[VideoRegion]:
         """The video regions.

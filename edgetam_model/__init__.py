@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from edgetam_model.results import FrameResult, MaskResult, ObjectResult
     from edgetam_model.session import VideoSession
     from edgetam_model.tracks import Tracks, TracksWriter, read_tracks
+    from edgetam_model.training.fit_options import FitBusyError, FitJob, FitOptions, FitOutcome, TooFewError
+    from edgetam_model.training.fit_plan import FitPlan, plan_fit
+    from edgetam_model.training.fitting import run_fit
     from edgetam_model.training.version_store import VersionStore
     from edgetam_model.training.versions import NewVersion, Retention, VersionName
     from edgetam_model.video import FrameSource, MediaLimits, VideoInfo, open_source, read_image
@@ -62,6 +65,9 @@ _HOMES = {
     "results": ("FrameResult", "MaskResult", "ObjectResult"),
     "session": ("VideoSession",),
     "tracks": ("Tracks", "TracksWriter", "read_tracks"),
+    "training.fit_options": ("FitBusyError", "FitJob", "FitOptions", "FitOutcome", "TooFewError"),
+    "training.fit_plan": ("FitPlan", "plan_fit"),
+    "training.fitting": ("run_fit",),
     "training.version_store": ("VersionStore",),
     "training.versions": ("NewVersion", "Retention", "VersionName"),
     "video": ("FrameSource", "MediaLimits", "VideoInfo", "open_source", "read_image"),
@@ -81,6 +87,11 @@ __all__ = [
     "EdgeTAMConfig",
     "EdgeTAMError",
     "EverythingOptions",
+    "FitBusyError",
+    "FitJob",
+    "FitOptions",
+    "FitOutcome",
+    "FitPlan",
     "Followed",
     "FrameResult",
     "FrameSource",
@@ -100,6 +111,7 @@ __all__ = [
     "Retention",
     "SessionError",
     "StateError",
+    "TooFewError",
     "TrackerOptions",
     "Tracks",
     "TracksWriter",
@@ -113,9 +125,11 @@ __all__ = [
     "draw_overlay",
     "load_model",
     "open_source",
+    "plan_fit",
     "read_image",
     "read_tracks",
     "render_demo_clip",
+    "run_fit",
     "save_png",
 ]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import NoReturn
 
-from edgetam_model.commands import ablate, data, evaluate, info, segment, track, train, versions, weights
+from edgetam_model.commands import ablate, data, evaluate, fit, info, segment, track, train, versions, weights
 from edgetam_model.errors import EdgeTAMError, InputError
 
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130
@@ -25,6 +25,7 @@ examples:
   edgetam info dog.mp4                              frames, size, rate
   edgetam segment dog.jpg --point 210,150 --out dog.png
   edgetam track dog.mp4 --box 120,80,300,260 --out dog
+  edgetam fit --from cvat-export.zip                learn from what you have drawn
   edgetam weights list                              which weights are here
   edgetam track --help                              all about one verb
 
@@ -94,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="show what happens inside (-vv: everything), on stderr",
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
-    for own in (segment, track, info, evaluate, train, ablate, data, weights, versions):
+    for own in (segment, track, info, evaluate, fit, train, ablate, data, weights, versions):
         own.register(verbs)
     for plugin in sorted(entry_points(group=PLUGINS), key=lambda plugin: plugin.name):
         _add_plugin(plugin, verbs)

@@ -101,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
                 _announce(server, settings, args.workers, is_open=services.access.is_open)
                 server.run()  # until the signal's SystemExit, which it takes for the end
         finally:
-            services.model.close(LOADING)
-    if services.model.state == "loading":
+            services.models.close(LOADING)
+    if services.models.is_loading:
         _leave()
     return watch.exit_code()
 

@@ -15,7 +15,7 @@ from backend.jobs import QUEUES, JobFunction, QueueName
 from edgetam_model import InputError
 
 if TYPE_CHECKING:
-    from backend.loading import BackgroundModel
+    from backend.project_models import ProjectModels
     from backend.settings import Settings
 
 PATIENCE = 10.0  # seconds that a worker waits for a Redis that is away, before the job is tried again later
@@ -31,7 +31,8 @@ examples:
   edgetam worker --redis redis://:PASSWORD@queue.example:6379/0
   edgetam worker --queues interactive               people only, no batches
 A machine of its own needs the same LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY,
-EDGETAM_ALLOWED_HOSTS and EDGETAM_WEIGHTS as the server.
+EDGETAM_ALLOWED_HOSTS and EDGETAM_WEIGHTS as the server; and MODEL_DIR on a disk
+that both see, for versions that teams fine-tuned: base weights track without it.
 SIGTERM and Ctrl-C stop it after the frame at hand; another goes on from there.
 Exit codes: 0 done, 1 failed, 2 bad input.
 
@@ -64,8 +65,8 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Work until told to stop."""
-    from backend.loading import BackgroundModel
     from backend.logs import set_up_logging
+    from backend.project_models import ProjectModels
     from backend.services import queue_for
     from backend.settings import Settings
     from backend.worker import Worker
@@ -75,20 +76,21 @@ def run(args: argparse.Namespace) -> int:
     set_up_logging(settings.log_level, as_json=args.log_json)
     if args.end_with_stdin:
         threading.Thread(target=_stop_at_end, args=(sys.stdin.fileno(),), daemon=True).start()
-    model = BackgroundModel.from_settings(settings)
-    model.start()  # the first track should not wait for it
+    models = ProjectModels.from_settings(settings)
+    models.base.start()  # the first track should not wait for it
     with queue_for(settings, PATIENCE) as (queue, _):
-        Worker(queue, job_functions(settings, model), queues).work()
-    model.close(LOADING)
+        Worker(queue, job_functions(settings, models), queues).work()
+    models.close(LOADING)
     return 0
 
 
-def job_functions(settings: Settings, model: BackgroundModel) -> Mapping[str, JobFunction]:
+def job_functions(settings: Settings, models: ProjectModels) -> Mapping[str, JobFunction]:
     """Everything that a worker can do, by the kinds of jobs."""
-    from backend import events, video_work
+    from backend import fit_schedule, video_work
+    from backend.fit_job import fit_job
     from backend.tracking import track_job
 
-    return {video_work.KIND: track_job(settings, model), events.KIND: events.keep_event}
+    return {video_work.KIND: track_job(settings, models), fit_schedule.KIND: fit_job(settings)}
 
 
 def parse_queues(text: str) -> list[QueueName]:

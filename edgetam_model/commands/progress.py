@@ -17,9 +17,14 @@ LINE_SECONDS = 1.0
 
 
 def describe(done: int, total: int | None, unit: str, seconds: float) -> str:
-    """What to say after `seconds` of a stage: done of total, speed, and the time left (or taken)."""
+    """What to say after `seconds` of a stage: done of total, speed, and the time left (or taken).
+
+    Percent stand alone: they run at no even speed, and who counts in them knows better what is left.
+    """
     if total is None:
         return f"{seconds:.0f} s"
+    if unit == "%":
+        return f"{done} %"
     text = f"{done}/{total} {unit}"
     if done == 0 or seconds <= 0:
         return text

@@ -21,6 +21,7 @@ from edgetam_model.masks import Mask, Polygon, decode_rle, encode_rle, polygons_
 from edgetam_model.prompts import Prompt
 
 if TYPE_CHECKING:
+    from edgetam_model.sources import FrameSource
     from edgetam_model.timetable import TimeTable
 
 Size = tuple[int, int]  # H, W in pixels
@@ -293,8 +294,27 @@ class ReadOptions:
     unpack: Path | None = None
 
 
-# An adapter's entry point: None for a file of another kind; InputError for one of its own that is damaged.
+@dataclass(frozen=True)
+class OpenProject:
+    """A project that an adapter has read from where it lives.
+
+    Attributes:
+        found: its annotations.
+        media: opens a task's image or video; InputError where that cannot be had or read.
+        name: what the project's versions are called by, such as "project-7"; see `check_project`.
+    """
+
+    found: AnnotationSet
+    media: Callable[[AnnotatedTask], FrameSource]
+    name: str
+
+
+# An adapter's entry point in `edgetam.sources`: None for a file of another kind; InputError for one of its
+# own that is damaged.
 Reader = Callable[[Path, ReadOptions], AnnotationSet | None]
+# In `edgetam.projects`, by the word before the colon: for `label-studio:7` it gets "7". InputError where
+# there is no such project, or it cannot be reached.
+Opener = Callable[[str, ReadOptions], OpenProject]
 
 
 def _holds(frames: Sequence[int], frame: int) -> bool:

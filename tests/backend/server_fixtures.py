@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ from PIL import Image
 from backend.access import Access
 from backend.answers import Answers
 from backend.images import ImageLimits, ImageService
-from backend.jobs import Enqueued, JobOptions, JSONDict, QueueStats, WorkerStatus
+from backend.jobs import Enqueued, Gathering, JobOptions, JSONDict, QueueStats, WorkerStatus
 from backend.label_config import LabelConfig
 from backend.loading import BackgroundModel
 from backend.media import MediaIntake
+from backend.project_models import ModelOptions, ProjectModels, Serving, version_store
 from backend.protocol import Projects
 from backend.services import Services
 from backend.settings import Settings
-from edgetam_model import CONFIGS, EdgeTAM, EdgeTAMError
+from edgetam_model import CONFIGS, EdgeTAM, EdgeTAMError, VersionName, load_model
 
 IMAGE_CONFIG = """
 <View>
@@ -56,14 +57,21 @@ def tiny() -> EdgeTAM:
 class MemoryQueue:
     """The in-memory twin of the queue, as far as the server itself uses it."""
 
-    jobs: list[tuple[str, JSONDict, JobOptions]] = field(default_factory=list)
+    calls: list[tuple[str, JSONDict, Gathering, tuple[str, ...]]] = field(default_factory=list)
     failure: EdgeTAMError | None = None
 
-    def enqueue(self, kind: str, payload: JSONDict, options: JobOptions | None = None) -> Enqueued:
+    def gather(
+        self,
+        kind: str,
+        payload: JSONDict,
+        gathering: Gathering,
+        things: Sequence[str] = (),
+        options: JobOptions | None = None,
+    ) -> Enqueued:
         if self.failure:
             raise self.failure
-        self.jobs.append((kind, payload, options or JobOptions()))
-        return Enqueued(f"job-{len(self.jobs)}", created=True)
+        self.calls.append((kind, payload, gathering, tuple(things)))
+        return Enqueued(f"job-{len(self.calls)}", created=True)
 
     def stats(self) -> QueueStats:
         if self.failure:
@@ -80,6 +88,7 @@ class MemoryVideo:
     """A video service that remembers what it was asked."""
 
     asked: list[tuple[Mapping[str, Any], Any, str | None, bool]] = field(default_factory=list)
+    served: list[Serving] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     failure: Exception | None = None
 
@@ -88,10 +97,12 @@ class MemoryVideo:
         task: Mapping[str, Any],
         context: Any,
         config: LabelConfig,
+        serving: Serving,
         *,
         hostname: str | None,
         interactive: bool,
     ) -> dict[str, Any]:
+        self.served.append(serving)
         self.asked.append((task, context, hostname, interactive))
         if self.failure:
             raise self.failure
@@ -102,6 +113,18 @@ def ready_model() -> BackgroundModel:
     model = BackgroundModel(tiny)
     model.get(60)
     return model
+
+
+def models_of(
+    settings: Settings, model: BackgroundModel | None = None, options: ModelOptions | None = None
+) -> ProjectModels:
+    """The models of these settings, over an untrained one."""
+    store = version_store(settings)
+
+    def load(name: VersionName) -> EdgeTAM:
+        return load_model(store.weights_file(name), "cpu").fuse()
+
+    return ProjectModels(model or ready_model(), store, load, options)
 
 
 def settings_in(folder: Path, **more: str) -> Settings:
@@ -121,15 +144,15 @@ def services_in(
     **variables: str,
 ) -> Services:
     settings = settings_in(folder, **variables)
-    model = model or ready_model()
-    images = ImageService(settings, MediaIntake(settings, None), model, limits)
+    models = models_of(settings, model)
+    images = ImageService(settings, MediaIntake(settings, None), limits)
     projects = Projects()
     return Services(
         settings=settings,
         access=Access.from_settings(settings),
-        model=model,
+        models=models,
         images=images,
-        answers=Answers(images, video or MemoryVideo(), projects),
+        answers=Answers(images, video or MemoryVideo(), projects, models),
         queue=queue or MemoryQueue(),
         projects=projects,
     )

@@ -17,7 +17,8 @@ from backend import app as edge
 from backend.app import MAX_BODY_BYTES, create_app
 from backend.jobs import QueueFull, QueueUnavailable
 from backend.loading import BackgroundModel
-from backend.services import Page, Services
+from backend.pages import Page
+from backend.services import Services
 from edgetam_model import EdgeTAM, InputError, WeightsError
 from tests.backend.server_fixtures import (
     IMAGE_CONFIG,
@@ -218,30 +219,16 @@ def test_a_service_that_is_away_is_told_for_a_batch_too(tmp_path: Path) -> None:
     assert client.post("/predict", json=predict_body(*tasks, config=VIDEO_CONFIG)).status_code == 503
 
 
-@pytest.mark.parametrize(
-    "action",
-    [
-        *("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "ANNOTATION_DELETED"),
-        *("START_TRAINING", "PROJECT_UPDATED"),
-    ],
-)
-def test_events_are_kept_as_jobs(tmp_path: Path, action: str) -> None:
+def test_an_event_becomes_a_job(tmp_path: Path) -> None:
+    """`test_events` has what follows from which."""
     queue = MemoryQueue()
-    client = client_of(services_in(tmp_path, queue=queue))
-    body = {
-        "action": action,
-        "project": {"id": 7, "title": "secret"},
-        "task": {"id": 3, "data": {}},
-        "annotation": {"id": 5, "result": []},
-        "annotations": [{"id": 6}],
-    }
+    client = client_of(services_in(tmp_path, queue=queue, EDGETAM_FIT_AFTER="3"))
+    body = {"action": "ANNOTATION_CREATED", "project": {"id": 7}, "annotation": {"id": 5, "result": []}}
     answer = client.post("/webhook", json=body)
     assert answer.status_code == 201
-    assert answer.get_json()["job_id"] == "job-1"
-    ((kind, payload, options),) = queue.jobs
-    assert kind == "event"
-    assert payload == {"action": action, "project": "7", "task": "3", "annotations": ["5", "6"]}
-    assert options.queue == "fit"
+    assert answer.get_json() == {"status": "recorded", "job_id": "job-1"}
+    ((kind, payload, gathering, things),) = queue.calls
+    assert (kind, payload, gathering.count, things) == ("fit", {"project": 7}, 3, ("5",))
 
 
 def test_other_events_are_ignored_with_a_log_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -249,7 +236,7 @@ def test_other_events_are_ignored_with_a_log_line(tmp_path: Path, caplog: pytest
     caplog.set_level(logging.INFO)
     answer = client_of(services_in(tmp_path, queue=queue)).post("/webhook", json={"action": "TASKS_CREATED"})
     assert (answer.status_code, answer.get_json()) == (200, {"status": "ignored"})
-    assert not queue.jobs
+    assert not queue.calls
     assert "TASKS_CREATED" in caplog.text
 
 
@@ -371,15 +358,11 @@ def test_metrics_are_prometheus_text(tmp_path: Path) -> None:
 
 def test_metrics_tell_that_redis_is_away(tmp_path: Path) -> None:
     queue = MemoryQueue(failure=QueueUnavailable("away"))
-    answer = client_of(services_in(tmp_path, queue=queue)).get("/metrics")
+    client = client_of(services_in(tmp_path, queue=queue))
+    answer = client.get("/metrics")
     assert answer.status_code == 200
     assert "edgetam_queue_up 0" in answer.text
-    assert (
-        client_of(services_in(tmp_path, queue=queue))
-        .post("/webhook", json={"action": "START_TRAINING"})
-        .status_code
-        == 503
-    )
+    assert client.post("/webhook", json={"action": "START_TRAINING", "project": 7}).status_code == 503
 
 
 def test_browsers_get_the_status_page_where_there_is_one(tmp_path: Path) -> None:

@@ -137,3 +137,10 @@ def test_numbers_mean_the_same_frames_as_on_the_screen() -> None:
     assert video_numbers([item], "$", {}).rate == Fraction(25)  # 300 frames in 12 s
     with pytest.raises(InputError, match="frameRate"):
         video_numbers([item], "fast", {})
+
+
+def test_buttons_are_no_classes() -> None:
+    pressed = region(keyframe(2), labels=("Track",))
+    both = region(keyframe(2), name="b", labels=("Track", "Player"))
+    found = video_objects([pressed, both], {"a": ("Ball",)}, ReadOptions(), Counter(), ("Track",))
+    assert [each.labels for each in found] == [("Ball",), ("Player",)]

@@ -54,8 +54,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
         queue = JobQueue(connection, QueueLimits(PLENTY, PLENTY, PLENTY))
         services = services_in(folder)
         waiting = settings_in(folder, EDGETAM_ANSWER_SECONDS="0")
-        video = VideoRequests(waiting, queue, lambda _seconds: "weights")
-        answers = Answers(services.images, video, services.projects)
+        video = VideoRequests(waiting, queue)
+        answers = Answers(services.images, video, services.projects, services.models)
         yield create_app(replace(services, answers=answers, queue=queue)).test_client()
         connection.close()
 

@@ -63,18 +63,31 @@ def model() -> Any:
     counting.hook.remove()
 
 
-def service(folder: Path, model: BackgroundModel, limits: ImageLimits | None = None) -> ImageService:
-    settings = settings_in(folder)
-    return ImageService(settings, MediaIntake(settings, None), model, limits)
+class OneModel(ImageService):
+    """The service for a single project."""
+
+    def __init__(self, folder: Path, model: BackgroundModel, limits: ImageLimits | None = None) -> None:
+        settings = settings_in(folder)
+        super().__init__(settings, MediaIntake(settings, None), limits)
+        self.model = model
+
+    def found(
+        self, task: dict[str, Any], context: Any, config: LabelConfig, deadline: float | None = None
+    ) -> Prediction | None:
+        return self.answer(task, context, config, self.model, deadline=deadline)
+
+
+def service(folder: Path, model: BackgroundModel, limits: ImageLimits | None = None) -> OneModel:
+    return OneModel(folder, model, limits)
 
 
 def clicked(name: str, x: float = 50) -> tuple[dict[str, Any], dict[str, Any]]:
     return image_task(name), {"result": [click(x, 50)]}
 
 
-def ask(images: ImageService, name: str, x: float = 50) -> Prediction:
+def ask(images: OneModel, name: str, x: float = 50) -> Prediction:
     task, context = clicked(name, x)
-    found = images.answer(task, context, CONFIG)
+    found = images.found(task, context, CONFIG)
     assert found is not None
     return found
 
@@ -148,7 +161,7 @@ def test_waiting_has_an_end(tmp_path: Path, model: Counting) -> None:
     model.go.clear()
     task, context = clicked("a.png")
     later = time.monotonic() + 20
-    thread = threading.Thread(target=images.answer, args=(task, context, CONFIG), kwargs={"deadline": later})
+    thread = threading.Thread(target=images.found, args=(task, context, CONFIG), kwargs={"deadline": later})
     thread.start()
     while not model.encoded:
         time.sleep(0.01)
@@ -166,7 +179,7 @@ def test_a_batch_leaves_a_place_to_people(tmp_path: Path, model: Counting) -> No
     model.go.clear()
 
     def batch(name: str) -> None:
-        images.answer(image_task(name, box(10, 10, 50, 50)), None, CONFIG)
+        images.found(image_task(name, box(10, 10, 50, 50)), None, CONFIG)
 
     threads = [threading.Thread(target=batch, args=(name,)) for name in ("a.png", "b.png")]
     for thread in threads:
@@ -185,12 +198,12 @@ def test_what_cannot_be_used_is_left_out_where_something_can(
     picture(tmp_path / "a.png")
     images = service(tmp_path, ready_model())
     outside = box(150, 150, 5, 5, "far", "A")
-    found = images.answer(image_task("a.png", box(10, 10, 50, 50), outside), None, RECTANGLES)
+    found = images.found(image_task("a.png", box(10, 10, 50, 50), outside), None, RECTANGLES)
     assert found is not None
     assert {region.id for region in found.result} == {"r"}
     assert "left out" in caplog.text
     with pytest.raises(InputError, match="box"):
-        images.answer(image_task("a.png", outside), None, RECTANGLES)
+        images.found(image_task("a.png", outside), None, RECTANGLES)
 
 
 def test_time_that_is_up_gives_what_is_finished(
@@ -209,7 +222,7 @@ def test_time_that_is_up_gives_what_is_finished(
 
     monkeypatch.setattr(images, "_object", slow)
     drawn = [box(10, 10, 50, 50, f"r{n}") for n in range(4)]
-    found = images.answer(image_task("a.png", *drawn), None, RECTANGLES, deadline=deadline)
+    found = images.found(image_task("a.png", *drawn), None, RECTANGLES, deadline=deadline)
     assert found is not None
     assert [region.id for region in found.result] == ["r0", "r1"]
     assert "2 objects are left out: the time is up" in caplog.text
@@ -220,7 +233,7 @@ def test_time_that_is_up_before_anything_is_said(tmp_path: Path) -> None:
     images = service(tmp_path, ready_model())
     task, context = clicked("a.png")
     with pytest.raises(QueueFull):
-        images.answer(task, context, CONFIG, deadline=time.monotonic() - 1)
+        images.found(task, context, CONFIG, deadline=time.monotonic() - 1)
 
 
 def test_photos_are_turned_as_the_browser_turns_them(tmp_path: Path) -> None:
@@ -241,7 +254,7 @@ def test_several_images_of_one_task(tmp_path: Path) -> None:
     names = [picture(tmp_path / f"{n}.png", 64, 40 + 8 * n, n) for n in range(2)]
     task = {"id": 1, "data": {"images": names}}
     context = {"result": [click(50, 50, "k1", item_index=0), click(50, 50, "k2", item_index=1)]}
-    found = service(tmp_path, ready_model()).answer(task, context, config)
+    found = service(tmp_path, ready_model()).found(task, context, config)
     assert found is not None
     assert {(region.item_index, region.original_height) for region in found.result} == {(0, 40), (1, 48)}
 
@@ -293,9 +306,9 @@ def test_nothing_asked_needs_neither_image_nor_model(tmp_path: Path) -> None:
         raise AssertionError("loaded")
 
     images = service(tmp_path, BackgroundModel(load))
-    assert images.answer(image_task("missing.png"), None, CONFIG) is None
+    assert images.found(image_task("missing.png"), None, CONFIG) is None
     negative = {"result": [click(50, 50, is_positive=False)]}
-    assert images.answer(image_task("missing.png"), negative, CONFIG) is None
+    assert images.found(image_task("missing.png"), negative, CONFIG) is None
 
 
 def test_versions_tell_weights_apart() -> None:

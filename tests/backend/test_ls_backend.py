@@ -21,6 +21,7 @@ from tests.backend.server_fixtures import (
     picture,
     services_in,
 )
+from tests.backend.version_fixtures import line_of
 
 
 class Old:
@@ -115,7 +116,7 @@ def test_events_are_kept_in_every_way_of_calling(module: ModuleType, queue: Memo
     assert made.fit(event="START_TRAINING", data=data, job_id="j") == {"job_id": "job-3"}
     assert made.fit(()) == {}
     assert made.fit("TASKS_CREATED", data) == {}
-    assert [payload["project"] for _, payload, _ in queue.jobs] == ["7"] * 3
+    assert [payload for _, payload, *_ in queue.calls] == [{"project": 7}] * 3
 
 
 def test_all_events_that_label_studio_sends_reach_fit(module: ModuleType, queue: MemoryQueue) -> None:
@@ -140,6 +141,18 @@ def test_the_version_is_told_to_2x(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(module, "services", lambda: services)
     made = module.EdgeTAMBackend("7", label_config=IMAGE_CONFIG)
     assert made.kept == {"model_version": services.model.version}
+
+
+def test_a_projects_own_version_serves_it(module: ModuleType, queue: MemoryQueue) -> None:
+    """1.0.9 tells no project, but its tasks do; 2.x tells both."""
+    models = module.services().models
+    line_of(models.store, 1)
+    task, context = image_task("a.png") | {"project": 7}, {"result": [click(50, 50)]}
+    (one,) = module.EdgeTAMBackend(label_config=IMAGE_CONFIG).predict([task], context=context)
+    assert one["model_version"] == models.serving("7").version != models.base.version
+    made = module.EdgeTAMBackend("7", label_config=IMAGE_CONFIG)
+    assert getattr(made, "kept", {}).get("model_version", one["model_version"]) == one["model_version"]
+    assert made.predict([image_task("a.png")], context=context)[0]["model_version"] == one["model_version"]
 
 
 def test_without_the_package_the_line_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

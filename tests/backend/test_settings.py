@@ -32,6 +32,9 @@ def test_values_are_read_with_units_lists_and_switches(tmp_path: Path) -> None:
             "EDGETAM_MEDIA_CACHE_BYTES": "3GiB",
             "EDGETAM_MAX_PIXELS": "1000",
             "EDGETAM_OFFLINE": "1",
+            "EDGETAM_FIT_PROMOTE": "0",
+            "EDGETAM_FIT_MODE": "decoder",
+            "MODEL_DIR": "/srv/models",
         }
     )
     assert settings.label_studio_url == "http://ls.test:8080"
@@ -40,6 +43,8 @@ def test_values_are_read_with_units_lists_and_switches(tmp_path: Path) -> None:
     assert settings.media_roots == (tmp_path, Path("/srv/media"))
     assert settings.media_cache_bytes == 3 * 2**30
     assert settings.media_limits().max_pixels == 1000
+    assert (settings.fit_promote, settings.fit_mode, settings.fit_after) == (False, "decoder", 20)
+    assert settings.state_dir == Path("/srv/models")
     assert not Settings.from_env({"EDGETAM_OFFLINE": "0"}).offline
 
 
@@ -71,6 +76,10 @@ def test_the_cache_follows_the_platform_unless_it_is_named() -> None:
         ("EDGETAM_ALLOWED_HOSTS", "good.test,http://bad.test"),
         ("EDGETAM_KEYFRAME_TOLERANCE", "-1"),
         ("BASIC_AUTH_USER", "someone"),
+        ("EDGETAM_FIT_AFTER", "-1"),
+        ("EDGETAM_FIT_MINUTES", "0"),
+        ("EDGETAM_FIT_MODE", "everything"),
+        ("EDGETAM_FIT_MINIMUM", "1"),
     ],
 )
 def test_a_bad_value_names_its_variable_and_stays_secret(name: str, value: str) -> None:

@@ -15,9 +15,9 @@ import pytest
 from backend.jobs import JobOptions, QueueUnavailable, TryAgain
 from backend.loading import BackgroundModel
 from backend.logs import Problems
+from backend.pages import Page
 from backend.queue import JobQueue
 from backend.queue_store import connect
-from backend.services import Page
 from backend.status_page import StatusPages, status_html
 from edgetam_model import WeightsError
 from tests.backend.queue_fixtures import add, running, take, work
@@ -268,7 +268,7 @@ def test_buttons_send_what_a_foreign_page_cannot() -> None:
     """The server lets POSTs in by this content type only, which needs a preflight from elsewhere."""
     script = "".join(read_page().scripts)
     assert re.findall(r"method: .*", script) == [
-        'method: "POST", headers: {"Content-Type": "application/json"}, body: "{}"};'
+        'method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)};'
     ]
 
 

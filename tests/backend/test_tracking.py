@@ -16,8 +16,8 @@ from backend.delivery import Delivery
 from backend.frame_map import FrameMap
 from backend.jobs import JobFunction, MemoryJob, TryAgain
 from backend.label_studio import LabelStudio
-from backend.loading import BackgroundModel
 from backend.media import MediaIntake
+from backend.project_models import ProjectModels
 from backend.tracking import Leg, Tracking, legs_of, track_job
 from backend.video_plan import plan_request
 from backend.video_work import TrackRequest, VideoWork, read_parts
@@ -153,7 +153,7 @@ def test_a_delivery_that_fails_is_tried_again_without_tracking_again(
         label_studio = Imitation(web)
         site = LabelStudio(web.url, SecretStr(LEGACY), local_fetcher(web))
         own = settings(folder)
-        parts = (BackgroundModel.from_settings(own), MediaIntake(own, None), Delivery(site, own))
+        parts = (ProjectModels.from_settings(own), MediaIntake(own, None), Delivery(site, own))
         run = Tracking(own, *parts).run
         job = MemoryJob(payload(region([drawn(clip, BALL)]), command("track 9")))
         label_studio.refusals["GET", "/api/predictions/"] = Answer(status=503)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -25,6 +26,7 @@ from edgetam_model.demo_clip import BALL, LADYBIRD, DemoClip
 from tests.backend.queue_fixtures import frames_done, new_queue, until
 from tests.backend.tracking_fixtures import (
     FRAMES,
+    Marked,
     both,
     config,
     drawn,
@@ -76,13 +78,13 @@ def regions(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def requests_in(folder: Path, queue: JobQueue, weights: str = "sees", **more: Any) -> VideoRequests:
-    return VideoRequests(settings(folder, weights, **more), queue, lambda seconds: f"mark of {weights}")
+    return VideoRequests(settings(folder, weights, **more), queue)
 
 
 def press(queue: JobQueue, folder: Path, context: Any, seconds: float = 0.0, **more: Any) -> dict[str, Any]:
     asked = {"interactive": True, **more}
     return requests_in(folder, queue, answer_seconds=seconds).answer(
-        asked.pop("task", task()), context, config(), hostname=None, **asked
+        asked.pop("task", task()), context, config(), asked.pop("serving", Marked()), hostname=None, **asked
     )
 
 
@@ -137,7 +139,7 @@ def test_ten_presses_at_once_are_one_run(queue: JobQueue, folder: Path, clip: De
 
     def answered() -> dict[str, Any]:
         barrier.wait()
-        return requests.answer(task(), both(clip), config())
+        return requests.answer(task(), both(clip), config(), Marked())
 
     with tracking_process(queue, url, folder), ThreadPoolExecutor(10) as pool:
         assert all(regions(one.result()) for one in [pool.submit(answered) for _ in range(10)])
@@ -188,9 +190,9 @@ def test_more_objects_of_the_class_end_the_older_job(queue: JobQueue, folder: Pa
 def test_a_lost_object_is_hidden(queue: JobQueue, folder: Path, clip: DemoClip) -> None:
     sent = {"result": [region([drawn(clip, BALL, frame=10)])]}
     requests = requests_in(folder, queue, "blind")
-    requests.answer(task(), sent, config())
+    requests.answer(task(), sent, config(), Marked("blind"))
     work(queue, track_job(settings(folder, "blind")))
-    item = regions(requests.answer(task(), sent, config()))["a"]
+    item = regions(requests.answer(task(), sent, config(), Marked("blind")))["a"]
     assert [(k["frame"], k["enabled"]) for k in item["value"]["sequence"]] == [(10, False)]
     assert shown(item, 10)
     assert not shown(item, 11)
@@ -401,31 +403,37 @@ def test_other_weights_are_another_job_and_another_name_is_none(
     queue: JobQueue, folder: Path, clip: DemoClip
 ) -> None:
     """The same name may stand for new weights, and one file may have two names: the fingerprint decides."""
-
-    def press_with(name: str, mark: str) -> None:
-        VideoRequests(settings(folder, name), queue, lambda seconds: mark).answer(
-            task(), both(clip), config()
-        )
-
-    press_with("sees", "mark 1")
-    press_with("blind", "mark 1")
+    press(queue, folder, both(clip), serving=Marked("mark 1"))
+    press(queue, folder, both(clip), serving=Marked("mark 1", label="v0001"))
     assert len(jobs(queue)) == 1
-    press_with("sees", "mark 2")
+    press(queue, folder, both(clip), serving=Marked("mark 2"))
     assert [job.state for job in jobs(queue)] == ["queued", "cancelled"]
 
 
-def test_a_press_while_the_model_loads_says_so(queue: JobQueue, folder: Path, clip: DemoClip) -> None:
-    waited = []
+@dataclass(frozen=True)
+class Loading(Marked):
+    """Weights that are never there."""
 
-    def loading(seconds: float) -> str:
-        waited.append(seconds)
+    waited: list[float] = field(default_factory=list)
+
+    def fingerprint(self, seconds: float) -> str:
+        self.waited.append(seconds)
         raise ModelNotReady("the model is still being loaded")
 
-    requests = VideoRequests(settings(folder), queue, loading)
+
+def test_a_press_while_the_model_loads_says_so(queue: JobQueue, folder: Path, clip: DemoClip) -> None:
+    loading = Loading()
     for interactive in (True, False):
         with pytest.raises(ModelNotReady):
-            requests.answer(annotated(clip), both(clip), config(), interactive=interactive)
-    assert waited[0] > waited[1]
+            press(
+                queue,
+                folder,
+                both(clip),
+                task=annotated(clip),
+                serving=loading,
+                interactive=interactive,
+            )
+    assert loading.waited[0] > loading.waited[1]
     assert jobs(queue) == []
 
 

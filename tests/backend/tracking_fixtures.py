@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,18 @@ CONFIG = """
   <TextArea name="cmd" toName="video" perRegion="true"/>
 </View>
 """
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Base weights of this fingerprint, of no known project."""
+
+    mark: str = "sees"
+    project: str = ""
+    label: str = "base"
+
+    def fingerprint(self, seconds: float) -> str:
+        return self.mark
 
 
 def config() -> LabelConfig:

@@ -220,16 +220,17 @@ def test_every_answer_to_a_press_and_to_a_batch_is_valid(sdk: Sdk, tmp_path: Pat
     commanded = [*drawn, command("track 10")]
     with EmbeddedRedis(tmp_path / "redis") as redis:
         queue = new_queue(redis.url)
-        requests = VideoRequests(tracking.settings(tmp_path), queue, lambda _seconds: "sees")
+        requests = VideoRequests(tracking.settings(tmp_path), queue)
+        everybody = tracking.config(), tracking.Marked()
         answers = []
         for context in ({"result": drawn}, {"result": commanded}):
-            answers.append(requests.answer(tracking.task(), context, tracking.config()))  # nothing done yet
+            answers.append(requests.answer(tracking.task(), context, *everybody))  # nothing done yet
             tracking.work(queue, track_job(tracking.settings(tmp_path)))
-            answers.append(requests.answer(tracking.task(), context, tracking.config()))
+            answers.append(requests.answer(tracking.task(), context, *everybody))
         batch = {**tracking.task(8), "annotations": [{"id": 1, "result": drawn}]}
-        assert requests.answer(batch, None, tracking.config(), interactive=False) == {"results": []}
+        assert requests.answer(batch, None, *everybody, interactive=False) == {"results": []}
         tracking.work(queue, track_job(tracking.settings(tmp_path)))
-        answers.append(requests.answer(batch, None, tracking.config(), interactive=False))
+        answers.append(requests.answer(batch, None, *everybody, interactive=False))
     lengths = []
     for answer in answers:
         (prediction,) = answer["results"]

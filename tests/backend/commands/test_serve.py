@@ -22,11 +22,12 @@ from PIL import Image
 from backend.commands.options import environment_of, environment_table
 from backend.commands.serve import with_threads
 from backend.commands.worker import job_functions, parse_queues
+from backend.project_models import ProjectModels
 from backend.settings import Settings
 from edgetam_model import InputError
 from edgetam_model.cli import build_parser, main
 from tests.backend.queue_fixtures import until
-from tests.backend.server_fixtures import IMAGE_CONFIG, click, image_task, predict_body, ready_model
+from tests.backend.server_fixtures import IMAGE_CONFIG, click, image_task, predict_body
 from tests.backend.serving_load import crowd_at
 from tests.backend.web_fixtures import Answer, WebServer, serving
 
@@ -200,7 +201,7 @@ def test_queues_are_served_in_their_order() -> None:
 
 def test_a_worker_can_do_what_the_server_asks_for(tmp_path: Path) -> None:
     settings = Settings.from_env({"EDGETAM_CACHE": str(tmp_path)})
-    assert set(job_functions(settings, ready_model())) == {"track", "event"}
+    assert set(job_functions(settings, ProjectModels.from_settings(settings))) == {"track", "fit"}
 
 
 def test_cores_are_shared_out_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

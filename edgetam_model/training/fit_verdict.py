@@ -1,0 +1,108 @@
+"""Old weights and new ones on what neither learned from; what was scored is kept in the fit's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from edgetam_model.model import EdgeTAM
+from edgetam_model.training.fit_folder import FitFolder
+from edgetam_model.training.fit_progress import FitCancelledError, FitProgress
+from edgetam_model.training.fit_scores import ObjectScore, score_clips
+from edgetam_model.training.forgetting import ForgettingSet
+from edgetam_model.training.judging import Judgement, judge
+from edgetam_model.training.task_clips import TaskClip
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one model reached.
+
+    Attributes:
+        fingerprint: of its weights.
+        objects: held-out ones.
+        kept: J of each clip of the forgetting set.
+    """
+
+    fingerprint: str
+    objects: tuple[ObjectScore, ...]
+    kept: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Both models' scores, and what follows from them."""
+
+    before: Scored
+    after: Scored
+    judgement: Judgement
+
+
+_SCORED = TypeAdapter(Scored)
+
+
+def compare(
+    before: EdgeTAM, after: EdgeTAM, clips: Sequence[TaskClip], folder: FitFolder, progress: FitProgress
+) -> Verdict:
+    """Score both models and judge.
+
+    Args:
+        before: what serves.
+        after: what was trained from it.
+        clips: of held-out tasks.
+        folder: of the fit.
+        progress: told after every object and clip.
+
+    Raises:
+        InputError: media that cannot be read.
+        FitCancelledError: the listener wants no more; a model that was scored whole is not scored again.
+    """
+    kept = ForgettingSet.affordable(before.config)
+    old = _score(before, clips, kept, _Place(folder.path / "scores-before.json", "old", 0.0), progress)
+    new = _score(after, clips, kept, _Place(folder.path / "scores-after.json", "new", 0.5), progress)
+    return Verdict(old, new, judge(old.objects, new.objects, old.kept, new.kept))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a model's scores are kept, which version it is, and where its half of the judging begins."""
+
+    path: Path
+    which: str
+    start: float
+
+
+def _score(
+    model: EdgeTAM, clips: Sequence[TaskClip], kept: ForgettingSet, place: _Place, progress: FitProgress
+) -> Scored:
+    """What an earlier run found, or what comes out now."""
+    fingerprint = model.fingerprint()
+    earlier = _read(place.path)
+    if earlier is not None and earlier.fingerprint == fingerprint:
+        return earlier
+
+    def alive() -> None:
+        if progress.listener.cancelled():
+            raise FitCancelledError
+
+    which, middle, end = place.which, place.start + 0.35, place.start + 0.5
+    count = sum(len(clip.objects) for clip in clips)
+    seen = progress.counter("judging", (place.start, middle), count, f"measuring the {which} version, object")
+    objects = score_clips(model, clips, tick=seen, alive=alive)
+    lost = progress.counter(
+        "judging", (middle, end), kept.clips, f"measuring what the {which} version forgot, clip"
+    )
+    scored = Scored(fingerprint, objects, kept.score(model, lost))
+    place.path.write_bytes(_SCORED.dump_json(scored))
+    return scored
+
+
+def _read(path: Path) -> Scored | None:
+    """None where there is nothing, or it is damaged and has to be found anew."""
+    try:
+        return _SCORED.validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
