@@ -220,7 +220,7 @@ class Settings(BaseModel):
         description="what of the model a training changes: adapter, decoder or full",
     )
     fit_minimum: int = Field(
-        default=5,
+        default=8,
         ge=2,
         validation_alias="EDGETAM_FIT_MINIMUM",
         description="annotated images and videos below which there is no training",

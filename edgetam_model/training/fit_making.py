@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
-from edgetam_model.errors import InputError
+from edgetam_model.errors import InputError, WeightsError
 from edgetam_model.model import EdgeTAM
 from edgetam_model.training.fit_clips import FitClips, dev_groups, fit_clips, unreadable, without
 from edgetam_model.training.fit_folder import FitFolder, folder_of, folders
@@ -63,7 +63,8 @@ def make(job: FitJob, plan: FitPlan, progress: FitProgress) -> Made:
     trained = train(fit.parent, fit.recipe, data.clips, fit.folder, progress)
     progress.reach("judging", 0.0, "measuring")
     candidate = load_model(trained.weights, job.device).fuse()
-    verdict = compare(fit.parent.fuse(), candidate, data.clips.held_out, fit.folder, progress)
+    first = _first(job, plan)
+    verdict = compare(fit.parent.fuse(), candidate, first, data.clips.held_out, fit.folder, progress)
     progress.reach("storing", 0.0, "drawing the report")
     metrics = _metrics(data, verdict, trained)
     _report(fit, data, verdict, trained)
@@ -132,6 +133,20 @@ def _parent(job: FitJob, plan: FitPlan) -> tuple[EdgeTAM, WeightsInfo]:
     if not info.trained:
         raise InputError("weights", f"expected trained ones to go on from: {info}")
     return model, info
+
+
+def _first(job: FitJob, plan: FitPlan) -> EdgeTAM | None:
+    """The weights that the project's first version began with; None where training begins there, or they are
+    gone."""
+    begun, weights = plan.start.serving, ""
+    try:
+        while begun is not None:
+            record = job.store.get(begun).record
+            begun, weights = record.parent_version, str(record.config.get("weights", record.parent))
+        return load_model(weights, job.device).fuse() if weights else None
+    except (InputError, WeightsError) as error:
+        _log.warning("what is forgotten is counted from the version that serves: %s", error)
+        return None
 
 
 def _read(fit: _Fit) -> _Data:

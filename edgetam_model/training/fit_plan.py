@@ -14,6 +14,7 @@ from edgetam_model.training.annotations import AnnotatedTask, BoxShape
 from edgetam_model.training.fit_folder import digest
 from edgetam_model.training.fit_needs import Needs, config_of, needs
 from edgetam_model.training.fit_options import FitJob, FitOptions, TooFewError
+from edgetam_model.training.judging import Rules
 from edgetam_model.training.manifest import Changes, Manifest
 from edgetam_model.training.splits import Split, SplitOptions, split_tasks
 from edgetam_model.training.version_files import read_manifest
@@ -21,7 +22,7 @@ from edgetam_model.training.version_store import VersionStore
 from edgetam_model.training.versions import BASE, VersionName, VersionRecord
 
 BOXES_ALONE = "images and videos with boxes alone, which give no masks"
-LEAST_HELD_OUT = 3  # groups, as `judging.Rules` wants them: by fewer nobody could tell what is better
+LEAST_HELD_OUT = Rules().least_tasks  # groups; by fewer nobody could tell what is better
 # Of the weights, where nobody says: at least, at most, and for each mask to learn from. With 90 masks of a
 # domain that was new to `nano`, 60 updates taught most of what there was.
 UPDATES = (60, 240)

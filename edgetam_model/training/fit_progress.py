@@ -46,6 +46,10 @@ class FitProgress:
             FitCancelledError: the listener wants no more.
         """
         self.tell(step, share, note)
+        self.check()
+
+    def check(self) -> None:
+        """Stop here if the listener wants no more. Raises as `reach`."""
         if self.listener.cancelled():
             raise FitCancelledError
 

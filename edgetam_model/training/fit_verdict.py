@@ -9,8 +9,9 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from edgetam_model.model import EdgeTAM
+from edgetam_model.training.exchanged import exchanged
 from edgetam_model.training.fit_folder import FitFolder
-from edgetam_model.training.fit_progress import FitCancelledError, FitProgress
+from edgetam_model.training.fit_progress import FitProgress
 from edgetam_model.training.fit_scores import ObjectScore, score_clips
 from edgetam_model.training.forgetting import ForgettingSet
 from edgetam_model.training.judging import Judgement, judge
@@ -45,13 +46,20 @@ _SCORED = TypeAdapter(Scored)
 
 
 def compare(
-    before: EdgeTAM, after: EdgeTAM, clips: Sequence[TaskClip], folder: FitFolder, progress: FitProgress
+    before: EdgeTAM,
+    after: EdgeTAM,
+    first: EdgeTAM | None,
+    clips: Sequence[TaskClip],
+    folder: FitFolder,
+    progress: FitProgress,
 ) -> Verdict:
     """Score both models and judge.
 
     Args:
         before: what serves.
         after: what was trained from it.
+        first: the weights that the project began with: what is forgotten counts from there, or version after
+            version could lose a little; None: they are `before`, or gone.
         clips: of held-out tasks.
         folder: of the fit.
         progress: told after every object and clip.
@@ -63,7 +71,9 @@ def compare(
     kept = ForgettingSet.affordable(before.config)
     old = _score(before, clips, kept, _Place(folder.path / "scores-before.json", "old", 0.0), progress)
     new = _score(after, clips, kept, _Place(folder.path / "scores-after.json", "new", 0.5), progress)
-    return Verdict(old, new, judge(old.objects, new.objects, old.kept, new.kept))
+    known = old.kept if first is None else kept.score(first, progress.check)
+    elsewhere = score_clips(after, exchanged(clips), alive=progress.check)
+    return Verdict(old, new, judge(old.objects, new.objects, known, new.kept, exchanged=elsewhere))
 
 
 @dataclass(frozen=True)
@@ -84,14 +94,10 @@ def _score(
     if earlier is not None and earlier.fingerprint == fingerprint:
         return earlier
 
-    def alive() -> None:
-        if progress.listener.cancelled():
-            raise FitCancelledError
-
     which, middle, end = place.which, place.start + 0.35, place.start + 0.5
     count = sum(len(clip.objects) for clip in clips)
     seen = progress.counter("judging", (place.start, middle), count, f"measuring the {which} version, object")
-    objects = score_clips(model, clips, tick=seen, alive=alive)
+    objects = score_clips(model, clips, tick=seen, alive=progress.check)
     lost = progress.counter(
         "judging", (middle, end), kept.clips, f"measuring what the {which} version forgot, clip"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from edgetam_model.training.annotations import (
 from edgetam_model.video import open_source
 
 OpenMedia = Callable[[AnnotatedTask], FrameSource]
+
+KEPT_BYTES = 512 * 2**20  # of frames that were read last: 14 photographs of 12 megapixels
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class TaskClip(AnnotatedClip):
         super().__init__(f"{task.id}, objects {', '.join(str(each.id) for each in objects)}")
         self.task = task
         self.objects, self.frames = tuple(objects), tuple(frames)
-        self._media = media
+        self.media = media
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -87,7 +90,7 @@ class TaskClip(AnnotatedClip):
         Raises:
             InputError: no such frame, or one that cannot be read.
         """
-        return self._media.read(number)
+        return self.media.read(number)
 
     def masks(self, index: int) -> Masks:
         height, width = self.frame(index).shape[:2]
@@ -109,25 +112,51 @@ class TaskClip(AnnotatedClip):
         return {number: seen for number, seen in found if seen is not None}
 
 
+class KeptFrames:
+    """The frames of some tasks that were read last, since windows of a still ask for it again and again.
+
+    Args:
+        most: bytes; a frame that is larger is kept alone.
+    """
+
+    def __init__(self, most: int = KEPT_BYTES) -> None:
+        self.most = most
+        self._frames: OrderedDict[tuple[str, int], Frame] = OrderedDict()
+
+    @property
+    def used(self) -> int:
+        """Bytes."""
+        return sum(frame.nbytes for frame in self._frames.values())
+
+    def get(self, task: str, number: int, read: Callable[[], Frame]) -> Frame:
+        """A task's frame, read where it is not kept."""
+        key = (task, number)
+        frame = self._frames.pop(key) if key in self._frames else read()
+        self._frames[key] = frame
+        while len(self._frames) > 1 and self.used > self.most:
+            self._frames.popitem(last=False)
+        return frame
+
+
 class TaskMedia:
-    """A task's image or video. A video is opened once and stays open; of either the last frame is kept,
-    since windows of a still ask for it again and again.
+    """A task's image or video. A video is opened once and stays open.
+
+    Args:
+        task: whose media it is.
+        opener: opens it.
+        kept: where its frames are looked for first.
 
     Raises:
         InputError: from every method, media that cannot be opened or read.
     """
 
-    def __init__(self, task: AnnotatedTask, opener: OpenMedia) -> None:
-        self._task, self._open = task, opener
+    def __init__(self, task: AnnotatedTask, opener: OpenMedia, kept: KeptFrames) -> None:
+        self._task, self._open, self._kept = task, opener, kept
         self._source: FrameSource | None = None
-        self._last: tuple[int, Frame] | None = None
 
     def read(self, frame: int) -> Frame:
         """Frame of the file, uint8 (H, W, 3) RGB."""
-        last = self._last
-        if last is None or last[0] != frame:
-            last = self._last = (frame, self._read(frame))
-        return last[1]
+        return self._kept.get(self._task.id, frame, lambda: self._read(frame))
 
     def frame_of(self, number: int) -> int | None:
         """The file's frame of a task's number, None where there is none."""
@@ -171,8 +200,9 @@ def task_clips(
     Raises:
         InputError: media that cannot be opened.
     """
+    kept = KeptFrames()
     for task in tasks:
-        media = TaskMedia(task, opener)
+        media = TaskMedia(task, opener, kept)
         painted = (_masks_alone(each, options) for each in task.objects)
         objects = [_in_file_frames(each, media) for each in painted if each.sightings]
         frames = sorted({frame for each in objects for frame in _telling(each)})

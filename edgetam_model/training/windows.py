@@ -19,7 +19,7 @@ Crops = NDArray[np.float64]
 Weights = NDArray[np.float64]  # of a clip's frames
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
-TRIES = 8  # windows tried before a clip is taken to have no object that is large enough
+TRIES = 8  # windows until a clip counts as one without a large object, and clips until giving up
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class AnnotatedWindows:
         """Windows `start` to `start + count - 1` of a seed, on the CPU.
 
         Raises:
-            InputError: a start below 0 or no windows; data that cannot be read; a clip none of whose
+            InputError: a start below 0 or no windows; data that cannot be read; clips none of whose
                 objects is large enough.
         """
         if start < 0 or count < 1:
@@ -113,14 +113,16 @@ class AnnotatedWindows:
         )
 
     def _window(self, random: np.random.Generator) -> _Window:
-        number = int(random.choice(len(self.clips), p=self.shares))
-        clip = self.clips[number]
         for _ in range(TRIES):
-            window = _cut(clip, self._weights[number], self.options, random)
-            if window is not None:
-                return window
+            number = int(random.choice(len(self.clips), p=self.shares))
+            for _ in range(TRIES):
+                window = _cut(self.clips[number], self._weights[number], self.options, random)
+                if window is not None:
+                    return window
         raise InputError(
-            "clips", f"no object of {self.options.min_pixels} pixels in {TRIES} windows: {clip.name}"
+            "clips",
+            f"no object of {self.options.min_pixels} pixels in {TRIES} windows of {TRIES} clips, the last "
+            f"of them {self.clips[number].name}",
         )
 
 

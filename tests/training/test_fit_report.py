@@ -88,7 +88,7 @@ def test_the_decision_comes_first_in_one_sentence(tmp_path: Path) -> None:
     top = page.words.partition("Figures")[0]
     assert "project-7: v0004" in top
     assert "trained from project-7/v0003 Promoted. Held-out score rose from 0.625 to 0.762 (" in top
-    assert "Nothing was forgotten: mean J on 2 fixed clips" in top
+    assert "Tracking is kept: mean J on 2 fixed clips" in top
     assert "good" in page.classes
     assert "edgetam versions rollback project-7" in page.words
     assert "versions promote" not in page.words

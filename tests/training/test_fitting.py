@@ -16,6 +16,7 @@ import torch
 
 from edgetam_model.config import EdgeTAMConfig
 from edgetam_model.errors import InputError, MediaError, WeightsError
+from edgetam_model.model import EdgeTAM
 from edgetam_model.sources import FrameSource
 from edgetam_model.training import fit_sources, fit_verdict, forgetting
 from edgetam_model.training.annotations import AnnotatedTask, AnnotationSet, MaskShape
@@ -65,8 +66,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def better(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights of three updates are never better: so it is said of them that they are."""
 
-    def kind(*scores: Any) -> Judgement:
-        return replace(judge(*scores), promoted=True, reasons=("promoted: so that a test sees it",))
+    def kind(*scores: Any, exchanged: Any) -> Judgement:
+        return replace(
+            judge(*scores, exchanged=exchanged), promoted=True, reasons=("promoted: so that a test sees it",)
+        )
 
     monkeypatch.setattr(fit_verdict, "judge", kind)
 
@@ -129,7 +132,7 @@ def test_progress_rises_to_the_end_and_speaks_plainly(tmp_path: Path, weights: P
     assert any(
         note.startswith("training, update 2 of 3, loss ") and "left" in note for note in listener.notes
     )
-    assert "measuring the old version, object 1 of 3" in listener.notes
+    assert "measuring the old version, object 1 of 4" in listener.notes
 
 
 def test_what_is_not_better_stays_a_candidate_with_its_report(tmp_path: Path, weights: Path) -> None:
@@ -157,6 +160,23 @@ def test_the_next_fit_goes_on_from_what_serves(tmp_path: Path, weights: Path) ->
     assert second.version is not None
     assert job.store.get(second.version).record.parent == str(first.version)
     assert job.store.rollback("project-7").after == "v0001"
+
+
+@pytest.mark.usefixtures("better")
+def test_what_is_forgotten_counts_from_the_first_weights(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version after version could lose a little otherwise."""
+
+    def told_by_weights(_: ForgettingSet, model: EdgeTAM, tick: object = None) -> tuple[float, ...]:
+        return (int(model.fingerprint()[:6], 16) / 2**24,)
+
+    monkeypatch.setattr(ForgettingSet, "score", told_by_weights)
+    job = fit_job(tmp_path, weights)
+    runs = [run_fit(replace(job, found=found(stills=count)), Listener()) for count in (10, 11, 12)]
+    kept: list[Any] = [run.metrics["forgetting"] for run in runs]
+    assert [each["before"] for each in kept] == [kept[0]["before"]] * 3
+    assert len({each["after"] for each in kept}) == 3
 
 
 @pytest.mark.usefixtures("better")

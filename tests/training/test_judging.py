@@ -14,7 +14,7 @@ from edgetam_model.training.fit_scores import Kind, ObjectScore
 from edgetam_model.training.judging import Judgement, Rules, judge
 
 KEPT = (0.9, 0.7, 0.8)
-FEW_DRAWS = Rules(draws=400)
+FEW_DRAWS = Rules(draws=400, least_tasks=3)
 
 
 def score(
@@ -125,7 +125,7 @@ def test_too_few_tasks_are_said_plainly() -> None:
     judgement = judge(before, changed(before, lambda old: old + 0.5), KEPT, KEPT)
     assert not judgement.promoted
     assert judgement.reasons == (
-        "kept as a candidate: 2 held-out tasks can be scored, at least 3 are needed to tell a better model "
+        "kept as a candidate: 2 held-out tasks can be scored, at least 4 are needed to tell a better model "
         "from a lucky one",
         "held-out IoU on images rose from 0.250 to 0.750 (2 objects of 2 tasks)",
     )
@@ -140,9 +140,9 @@ def test_nothing_to_measure_on_is_said_plainly() -> None:
 
 
 def test_frames_of_one_video_are_one_task() -> None:
-    before = [score(0.2, str(i), group="film" if i < 10 else "") for i in range(12)]
+    before = [score(0.2, str(i), group="film" if i < 10 else "") for i in range(13)]
     judgement = judge(before, changed(before, lambda old: old + 0.3), KEPT, KEPT)
-    assert (judgement.promoted, judgement.held_out.tasks) == (True, 3)
+    assert (judgement.promoted, judgement.held_out.tasks) == (True, 4)
     lonely = [replace(each, group="film") for each in before]
     assert not judge(lonely, changed(lonely, lambda old: old + 0.3), KEPT, KEPT).promoted
 
@@ -213,13 +213,13 @@ def test_tracks_that_hardly_change_are_no_objection() -> None:
         "promoted: held-out score rose from 0.452 to 0.713",
         "IoU on images rose from 0.400 to 0.700",
         "J of tracks fell from 0.800 to 0.799",
-        "nothing was forgotten: mean J on 3 fixed clips of the forgetting set stayed at 0.800",
+        "tracking is kept: mean J on 3 fixed clips of the forgetting set stayed at 0.800",
     ]
 
 
 @pytest.mark.parametrize(("lost", "promoted"), [(-0.1, True), (0.01, True), (0.0101, False), (0.3, False)])
 def test_forgetting_has_a_limit(lost: float, promoted: bool) -> None:
-    before = of_tasks(0.4, 0.5, 0.6)
+    before = of_tasks(0.4, 0.5, 0.6, 0.7)
     judgement = judge(before, changed(before, lambda _: 0.9), KEPT, [j - lost for j in KEPT])
     assert judgement.promoted is promoted
     assert judgement.forgetting.fall == pytest.approx(lost)
@@ -231,11 +231,11 @@ def test_forgetting_has_a_limit(lost: float, promoted: bool) -> None:
 
 
 def test_a_worse_model_says_from_what_to_what() -> None:
-    before = of_tasks(0.81, 0.80, 0.82)
-    judgement = judge(before, of_tasks(0.42, 0.40, 0.44), KEPT, KEPT)
+    before = of_tasks(0.81, 0.80, 0.82, 0.81)
+    judgement = judge(before, of_tasks(0.42, 0.40, 0.44, 0.42), KEPT, KEPT)
     assert judgement.reasons == (
         "kept as a candidate: held-out IoU on images fell from 0.810 to 0.420 (−0.400 to −0.380 allowing for "
-        "noise, 3 objects of 3 tasks)",
+        "noise, 4 objects of 4 tasks)",
     )
 
 
@@ -277,3 +277,27 @@ def test_the_seed_is_of_the_rules_alone(seed: int) -> None:
     after = of_tasks(0.5, 0.4, 0.6, 0.7)
     rules = replace(FEW_DRAWS, seed=seed)
     assert judge(before, after, KEPT, KEPT, rules) == judge(before, after, KEPT, KEPT, rules)
+
+
+def test_masks_that_fit_any_picture_are_refused() -> None:
+    """They fit better than before, but others' pictures as well as their own."""
+    before, after = of_tasks(0.2, 0.3, 0.2, 0.3, 0.2), of_tasks(0.7, 0.8, 0.7, 0.8, 0.7)
+    elsewhere = of_tasks(0.8, 0.7, 0.8, 0.7, 0.7)
+    judgement = judge(before, after, KEPT, KEPT, exchanged=elsewhere)
+    assert not judgement.promoted
+    assert judgement.reasons[0].startswith(
+        "kept as a candidate: the masks do not belong to their pictures: what was learned fits other "
+        "pictures as well (IoU 0.740) as those that were drawn on (0.740)"
+    )
+    assert judgement.to_dict()["pictures_exchanged"]["before"] == pytest.approx(0.74)
+
+
+@pytest.mark.parametrize("elsewhere", [0.3, 0.97], ids=["they see", "their boxes say it all"])
+def test_masks_that_need_their_picture_or_none_are_not(elsewhere: float) -> None:
+    before, after = of_tasks(0.2, 0.3, 0.2, 0.3, 0.2), of_tasks(0.97, 0.98, 0.97, 0.98, 0.97)
+    assert judge(before, after, KEPT, KEPT, exchanged=changed(after, lambda _: elsewhere)).promoted
+
+
+def test_too_few_pictures_to_exchange_say_nothing() -> None:
+    before, after = of_tasks(0.2, 0.3, 0.2, 0.3, 0.2), of_tasks(0.7, 0.8, 0.7, 0.8, 0.7)
+    assert judge(before, after, KEPT, KEPT, exchanged=after[:3]).promoted
