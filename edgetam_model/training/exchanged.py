@@ -29,13 +29,18 @@ class ExchangedClip(TaskClip):
         return self._shown.file_frame(self._shown.frames[0])
 
 
-def exchanged(clips: Sequence[TaskClip]) -> list[TaskClip]:
-    """The clips of images, each with the picture of another group where there is one."""
+def exchanged(clips: Sequence[TaskClip], turn: int = 0) -> list[TaskClip]:
+    """The clips of images, each with the picture of another group where there is one.
+
+    Args:
+        clips: of any kind.
+        turn: which other picture, from 0; it begins again where there are not so many.
+    """
     stills = [clip for clip in clips if clip.task.kind == "image"]
     found: list[TaskClip] = []
     for place, clip in enumerate(stills):
-        others = stills[place + 1 :] + stills[:place]
-        other = next((each for each in others if each.task.group != clip.task.group), None)
-        if other is not None:
-            found.append(ExchangedClip(clip, other))
+        after = stills[place + 1 :] + stills[:place]
+        others = [each for each in after if each.task.group != clip.task.group]
+        if others:
+            found.append(ExchangedClip(clip, others[turn % len(others)]))
     return found
