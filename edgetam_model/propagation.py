@@ -3,22 +3,64 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetam_model.results import FrameResult
+from edgetam_model.results import FrameResult, ObjectResult
 from edgetam_model.sources import FrameSource
-
-if TYPE_CHECKING:
-    from edgetam_model.session import TrackedObject, VideoSession
 
 Progress = Callable[[int, int], None]
 
 
-def propagation(session: VideoSession, frames: range, progress: Progress | None) -> Iterator[FrameResult]:
+class Followed(Protocol):
+    """One object of a session."""
+
+    @property
+    def stale(self) -> Mapping[int, bool]:
+        """Finished frames that a later prompt put in doubt → to be tracked backward?"""
+
+    def neighbours(self, frame: int, end: int) -> tuple[int, int]:
+        """The conditioning frames before and after `frame`; -1 and `end` where there is none."""
+
+    def reaches(self, frame: int, *, reverse: bool) -> bool:
+        """Whether a prompt lies on the way to `frame`."""
+
+
+class Finished(Protocol):
+    """The frames that are finished."""
+
+    def has(self, object_id: int, frame: int) -> bool:
+        """Whether that frame of that object is."""
+
+
+class Session(Protocol):
+    """What frames are computed for: `VideoSession`, and the reference host's."""
+
+    @property
+    def source(self) -> FrameSource:
+        """The video."""
+
+    @property
+    def store(self) -> Finished:
+        """What is finished."""
+
+    @property
+    def objects(self) -> Mapping[int, Followed]:
+        """By the caller's numbers."""
+
+    def track_frame(
+        self, frame: int, rgb: NDArray[np.uint8], object_ids: list[int], *, reverse: bool
+    ) -> Mapping[int, ObjectResult]:
+        """Compute a frame of these objects."""
+
+    def frame_result(self, frame: int, fresh: Mapping[int, ObjectResult]) -> FrameResult:
+        """Every object's result: `fresh` ones as they are, the others from the store."""
+
+
+def propagation(session: Session, frames: range, progress: Progress | None) -> Iterator[FrameResult]:
     """Yield every frame of `frames`; compute what is missing or in doubt.
 
     Frames in doubt that lead away from their prompt against the direction of `frames` are computed first,
@@ -38,7 +80,7 @@ def propagation(session: VideoSession, frames: range, progress: Progress | None)
             _report(progress, done, total)
     with _Reader(session.source, reverse=reverse) as reader:
         for frame in frames:
-            fresh = {}
+            fresh: Mapping[int, ObjectResult] = {}
             object_ids = _missing(session, frame, reverse=reverse)
             if object_ids:
                 rgb = reader.read(frame)
@@ -50,7 +92,7 @@ def propagation(session: VideoSession, frames: range, progress: Progress | None)
             yield session.frame_result(frame, fresh)
 
 
-def _missing(session: VideoSession, frame: int, *, reverse: bool) -> list[int]:
+def _missing(session: Session, frame: int, *, reverse: bool) -> list[int]:
     """Objects that must be computed on a frame on the way through in this direction."""
     return [
         object_id
@@ -60,18 +102,18 @@ def _missing(session: VideoSession, frame: int, *, reverse: bool) -> list[int]:
     ]
 
 
-def _against(session: VideoSession, frames: range, *, reverse: bool) -> dict[int, list[int]]:
+def _against(session: Session, frames: range, *, reverse: bool) -> dict[int, list[int]]:
     """Frame → objects in doubt there, in the order of computing; whole ways from the prompt on."""
     work: dict[int, list[int]] = defaultdict(list)
     for object_id, tracked in session.objects.items():
-        for way in _ways(tracked, len(session), reverse=reverse):
+        for way in _ways(tracked, len(session.source), reverse=reverse):
             wanted = [i for i, frame in enumerate(way) if frame in frames]
             for frame in way[: wanted[-1] + 1] if wanted else []:
                 work[frame].append(object_id)
     return dict(sorted(work.items(), reverse=reverse))
 
 
-def _ways(tracked: TrackedObject, end: int, *, reverse: bool) -> list[list[int]]:
+def _ways(tracked: Followed, end: int, *, reverse: bool) -> list[list[int]]:
     """Frames in doubt of this direction, one list per prompt that they lead away from, nearest first."""
     ways: dict[int, list[int]] = defaultdict(list)
     in_doubt = (frame for frame, backward in tracked.stale.items() if backward is reverse)

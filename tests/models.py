@@ -19,7 +19,7 @@ OBJECT_SCORE_BIAS = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
 @cache
 def tiny_model(seed: int = 0) -> EdgeTAM:
     """The `tiny` config with seeded weights whose masks are neither empty nor full."""
-    return _seeded(CONFIGS["tiny"], seed, mask_gain=60)  # logits of a few units, as a trained decoder's
+    return seeded(CONFIGS["tiny"], seed, mask_gain=60)  # logits of a few units, as a trained decoder's
 
 
 @cache
@@ -40,10 +40,10 @@ def windowed_model(seed: int = 0) -> EdgeTAM:
         evidence_width=8,
         refine_width=16,
     )
-    return _seeded(config, seed, mask_gain=1)
+    return seeded(config, seed, mask_gain=1)
 
 
-def _seeded(config: EdgeTAMConfig, seed: int, mask_gain: float) -> EdgeTAM:
+def seeded(config: EdgeTAMConfig, seed: int, mask_gain: float) -> EdgeTAM:
     """PyTorch's initial values leave zero where published weights have numbers: those are drawn too.
 
     Otherwise tests could not see whether a memory's age or its absence is used.

@@ -15,9 +15,10 @@ MODEL = "edgetam_model"
 # A file may import files of lower levels and of its own. Files that are not listed stand on the last level.
 LEVELS: list[set[str]] = [
     {"errors", "config"},
-    {"masks", "windows", "credence", "prompts", "results", "options"},
+    {"masks", "windows", "credence", "prompts", "first_looks", "results", "options"},
     {"nn"},
     {"model"},
+    {"parts"},
     {"images", "sources", "timetable", "packets", "decode", "video"},
     {"hf_layout", "hub", "weights_file", "weights"},
     {"memory", "engine", "looking", "store", "finishing", "packing"},
@@ -26,16 +27,29 @@ LEVELS: list[set[str]] = [
     {"tracks", "exports", "render", "demo_clip"},
     {"scoring", "scores", "annotator", "annotated_clips", "floors"},
     {"evaluation", "interactive", "training"},
+    {"export"},
     {"__init__"},
 ]
 TORCH_FREE = {
-    *("errors", "config", "masks", "windows", "credence", "prompts", "results", "options"),
+    *("errors", "config", "masks", "windows", "credence", "prompts", "first_looks", "results", "options"),
+    "propagation",
     *("tracks", "exports", "render"),
     *("scoring", "scores", "annotator", "annotated_clips", "floors"),
     *("video", "sources", "timetable", "packets", "decode", "images", "hub", "store", "demo_clip", "cli"),
 }
-# Of training, what reads a team's annotations.
+# Of training, what reads a team's annotations, and what judges and shows what came of them.
 DRAWN = {"annotations", "annotation_sources", "splits", "manifest", "annotated", "task_clips"}
+DRAWN |= {"judging", "exchanged", "clip_tasks", "annotation_projects"}
+DRAWN |= {f"fit_{name}" for name in ("report", "pictures", "options", "plan", "folder", "needs", "clips")}
+DRAWN |= {"fitting", "fit_progress", "fit_storing"}
+# Of parts and exports, what a host needs.
+HOST = {
+    "parts.specs",
+    *(
+        f"export.{name}"
+        for name in ("bank", "host", "host_engine", "manifest", "onnx_runtime", "pixels", "rules")
+    ),
+}
 ADAPTERS = ("backend", "cvat_function")
 ANNOTATIONS = f"{MODEL}.training.annotations"  # the words into which adapters translate what teams drew
 # Between a platform's JSON and the model's vocabulary: light enough for a request, and for any test.
@@ -46,6 +60,8 @@ TRANSLATION = {
         *("frame_map", "keyframe", "video_command", "video_prompts", "video_plan", "video_keyframes"),
         *("fit_annotations", "fit_regions", "fit_tracks", "fit_source"),
         "video_work",
+        *("field.manifest", "field.kit", "field.events", "field.journal", "field.work"),
+        *("field.starting", "field.views", "field.regions_out", "field.merging"),
     ),
     "cvat_function": (
         *("json_numbers", "rle", "shapes", "clicks", "pictures", "settings", "answers"),
@@ -122,7 +138,7 @@ def public_names() -> set[str]:
 
 def test_torch_free_files_load_without_torch() -> None:
     drawn = {f"training.{name}" for name in DRAWN}
-    wanted = ", ".join(f"{MODEL}.{name}" for name in sorted(TORCH_FREE | drawn))
+    wanted = ", ".join(f"{MODEL}.{name}" for name in sorted(TORCH_FREE | drawn | HOST))
     script = f"import sys, {wanted}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 

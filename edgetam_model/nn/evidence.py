@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgetam_model.config import LOW_RES_STRIDE, EdgeTAMConfig
+from edgetam_model.nn.layers import unshuffle
 
 COLOURS = 3
 LABELS = LOW_RES_STRIDE**2  # the mask's pixels within one token of the stride-4 grid
@@ -136,7 +137,7 @@ class Evidence(nn.Module):
 
 def labels_of(logits: Tensor) -> Tensor:
     """(B, S, S) mask logits → (B, 16, S/4, S/4) labels."""
-    return F.pixel_unshuffle((logits[:, None].float() * 0.5).tanh(), LOW_RES_STRIDE)
+    return unshuffle((logits[:, None].float() * 0.5).tanh(), LOW_RES_STRIDE)
 
 
 def prompt_maps(points: Tensor, labels: Tensor, image_size: int) -> Tensor:

@@ -73,6 +73,23 @@ class MLP(nn.Module):
         return out
 
 
+def unshuffle(x: Tensor, factor: int) -> Tensor:
+    """`F.pixel_unshuffle` in at most five dimensions, which exports everywhere.
+
+    (B, C, H, W) → (B, C · factor², H / factor, W / factor); both sides are multiples of the factor.
+    """
+    channels = x.shape[1]
+    cells = x.flatten(0, 1).unflatten(2, (-1, factor)).unflatten(1, (-1, factor))  # B·C h factor w factor
+    return cells.permute(0, 2, 4, 1, 3).flatten(1, 2).unflatten(0, (-1, channels)).flatten(1, 2)
+
+
+def shuffle(x: Tensor, factor: int) -> Tensor:
+    """The inverse of `unshuffle`: `F.pixel_shuffle` in at most five dimensions."""
+    batch, channels, height, width = x.shape
+    cells = x.reshape(-1, factor, factor, height, width).permute(0, 3, 1, 4, 2)  # B·C h factor w factor
+    return cells.reshape(batch, channels // factor**2, height * factor, width * factor)
+
+
 def sine_position(channels: int, height: int, width: int) -> Tensor:
     """Sine encoding of a grid, (channels, height, width): rows in the first half, sine and cosine in turn.
 

@@ -62,7 +62,13 @@ class MaskDecoder(nn.Module):
         self.pred_obj_score_head = MLP(width, width, 1, 3)
 
     def forward(
-        self, features: Tensor, position: Tensor, sparse: Tensor, stride4: Tensor, stride8: Tensor
+        self,
+        features: Tensor,
+        position: Tensor,
+        sparse: Tensor,
+        stride4: Tensor,
+        stride8: Tensor,
+        sparse_bias: Tensor | None = None,
     ) -> DecoderOutput:
         """Decode one prompt per object.
 
@@ -71,12 +77,16 @@ class MaskDecoder(nn.Module):
             position: (1, C, H, W) of that grid.
             sparse: (B, N, C) prompt tokens.
             stride4, stride8: `conv_s0` and `conv_s1` of the image, batch 1 or B.
+            sparse_bias: (B, N) 0, or −1e4 for prompt tokens that stand for nothing; None: all count.
         """
         batch, _, height, width = features.shape
         own = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
         tokens = torch.cat((own.expand(batch, -1, -1), sparse), dim=1)
+        bias = None
+        if sparse_bias is not None:
+            bias = F.pad(sparse_bias, (len(own), 0))[:, None, None]
         tokens, image = self.transformer(
-            tokens, features.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2)
+            tokens, features.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2), bias
         )
         mask_tokens = tokens[:, 2 : 2 + MASKS]
         decoded = image.transpose(1, 2).unflatten(2, (height, width))

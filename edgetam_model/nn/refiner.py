@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgetam_model.config import LOW_RES_STRIDE, EdgeTAMConfig
 from edgetam_model.nn.evidence import CHANNELS, LABELS
-from edgetam_model.nn.layers import LayerNorm2d
+from edgetam_model.nn.layers import LayerNorm2d, shuffle, unshuffle
 
 BRANCH_START = 0.2  # of a residual branch's weights: blocks begin near the identity
 GATE_START = 3.0  # what a carried label of ± 1 is worth as a logit before the gate is learned
@@ -71,7 +71,7 @@ class Refiner(nn.Module):
             (B, S, S) logits, and (B,) their estimated IoU.
         """
         known = torch.cat((evidence, (logits[:, None] * 0.5).tanh()), dim=1)
-        x = self.image8(stride8) + self.evidence8(F.pixel_unshuffle(known, 2))
+        x = self.image8(stride8) + self.evidence8(unshuffle(known, 2))
         x = self.blocks8(self.norm8(x + _doubled(self.decoded(decoded))))
         pooled = torch.cat((x.mean((2, 3)), x.amax((2, 3))), dim=1)
         y = self.image4(stride4) + self.evidence4(known) + _doubled(self.up(x))
@@ -81,7 +81,7 @@ class Refiner(nn.Module):
             logits[:, None].float(), scale_factor=LOW_RES_STRIDE, mode="bilinear", align_corners=False
         )
         carried = gate * evidence[:, :LABELS]
-        mask = own + F.pixel_shuffle(correction + carried, LOW_RES_STRIDE)
+        mask = own + shuffle(correction + carried, LOW_RES_STRIDE)
         return mask[:, 0], self.quality(pooled)[:, 0].sigmoid()
 
 

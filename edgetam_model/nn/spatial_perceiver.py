@@ -125,10 +125,11 @@ class SpatialPerceiver(nn.Module):
         return latents.reshape(patches.shape)
 
     def _windows(self, dense: Tensor) -> Tensor:
-        """(B, C, H, W) → (B · windows, tokens of a window, C), row by row."""
-        side = self.patch_grid
-        rows = dense.unflatten(3, (side, -1)).unflatten(2, (side, -1))  # B C side h side w
-        return rows.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(0, 2)
+        """(B, C, H, W) → (B · windows, tokens of a window, C), row by row; 4 dimensions export everywhere."""
+        side, channels = self.patch_grid, dense.shape[1]
+        rows = dense.permute(0, 2, 3, 1).flatten(2).unflatten(1, (side, -1)).flatten(0, 1)  # B·side h W·C
+        cells = rows.unflatten(2, (side, -1)).transpose(1, 2).flatten(0, 1)  # B·side·side h w·C
+        return cells.unflatten(2, (-1, channels)).flatten(1, 2)
 
 
 class PooledMemories(nn.Module):

@@ -15,6 +15,9 @@ from edgetam_model.training.windows import WindowOptions
 Mode = Literal["decoder", "adapter", "full"]
 
 SMALL_INPUT = 256  # side of the input up to which whole batches fit and clips are cheap
+# Models with windows learn at this size for a larger one: 1.7 s an update instead of 3.0 at 192 px, and as
+# good (cells, 60 updates: IoU .77 instead of .80 from a box, .43 instead of .34 from a click).
+WINDOW_INPUT = 128
 RATES: dict[Mode, float] = {"adapter": 2e-3, "decoder": 5e-4, "full": 3e-4}
 PROMPTS = PromptMix(mask=0.5, box=1.5, click=1.0, box_noise=0.05, corrections=0.3, clicks=2)
 
@@ -61,7 +64,10 @@ def fit_recipe(
         prompts=PROMPTS,
     )
     every = max(1, updates // 10) if patience else 0
+    shrinks = config.window_scale > 0 and config.image_size > WINDOW_INPUT
     return Recipe(
+        input_size=WINDOW_INPUT if shrinks else 0,
+        output_size=config.image_size if shrinks else 0,
         seed=seed,
         precision="bfloat16" if has_bfloat16() else "float32",
         checkpoint_every=25,

@@ -16,6 +16,7 @@ from edgetam_model.training.fit_folder import FitFolder
 from edgetam_model.training.fit_needs import in_words
 from edgetam_model.training.fit_progress import FitCancelledError, FitProgress
 from edgetam_model.training.fit_sources import fit_sources
+from edgetam_model.training.initial import resized
 from edgetam_model.training.journal import LossRow
 from edgetam_model.training.recipe import Recipe
 from edgetam_model.training.trainer import OUTPUTS, STATE, WEIGHTS, Sources, Trainer
@@ -54,8 +55,9 @@ def train(
         FitCancelledError: the listener wants no more; the state is saved.
         EdgeTAMError: a loss that is not finite, or a file that cannot be written.
     """
-    sources = fit_sources(recipe, clips.train, clips.dev, size=parent.config.image_size, device=parent.device)
-    trainer = _trainer(parent, recipe, sources, folder.path, progress)
+    size = recipe.input_size or parent.config.image_size
+    sources = fit_sources(recipe, clips.train, clips.dev, size=size, device=parent.device)
+    trainer = _trainer(resized(parent, size), recipe, sources, folder.path, progress)
     outcome = trainer.run(_teller(progress, trainer.step, recipe.steps), progress.listener.cancelled)
     if not outcome.finished:
         raise FitCancelledError
@@ -64,18 +66,18 @@ def train(
 
 
 def _trainer(
-    parent: EdgeTAM, recipe: Recipe, sources: Sources, folder: Path, progress: FitProgress
+    model: EdgeTAM, recipe: Recipe, sources: Sources, folder: Path, progress: FitProgress
 ) -> Trainer:
     """At the state in the folder; where there is none, or a damaged one, at the beginning."""
     if (folder / STATE).exists():
         try:
-            return Trainer(copy.deepcopy(parent), recipe, sources, folder, resume=True)
+            return Trainer(copy.deepcopy(model), recipe, sources, folder, resume=True)
         except EdgeTAMError as error:  # also of the tables beside it
             _log.warning("the training begins again: %s", error)
             progress.tell("training", 0.0, "what an earlier run left is damaged; the training begins again")
     for name in OUTPUTS:
         (folder / name).unlink(missing_ok=True)
-    return Trainer(copy.deepcopy(parent), recipe, sources, folder)
+    return Trainer(copy.deepcopy(model), recipe, sources, folder)
 
 
 def _teller(progress: FitProgress, first: int, steps: int) -> Callable[[LossRow], None]:

@@ -1,0 +1,1 @@
+"""The field kit: annotate where there is no network. `pack`, a local page, `merge`."""

@@ -1,0 +1,1 @@
+"""Models for other runtimes, and the host that drives them, which is free of torch."""

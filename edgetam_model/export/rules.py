@@ -1,0 +1,182 @@
+"""What a host must do, in words and numbers; `host` is the same in code. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgetam_model import credence, first_looks, windows
+from edgetam_model.config import EdgeTAMConfig
+from edgetam_model.export.manifest import Constants
+from edgetam_model.options import TrackerOptions
+
+
+def host_rules(
+    config: EdgeTAMConfig, constants: Constants, options: TrackerOptions, attentions: Sequence[int]
+) -> tuple[str, ...]:
+    """One line per rule, in the order in which a frame is worked on.
+
+    `attentions`: conditioning slots of each memory attention that the export has, ascending.
+    """
+    windowed = _windows(config) if config.window_scale else ()
+    believed = _belief(constants) if config.window_scale and options.verify else ()
+    return (
+        *_pixels(config),
+        *windowed,
+        *_prompts(config, constants),
+        *_answers(config, constants, options),
+        *_bank(config, options, attentions),
+        *_evidence(config),
+        *believed,
+        *_corrections(),
+    )
+
+
+def _pixels(config: EdgeTAMConfig) -> tuple[str, ...]:
+    side = config.image_size
+    what = "the object's window" if config.window_scale else "the frame"
+    return (
+        f"pixels: {what}, RGB, stretched to {side} x {side} without keeping its shape, bilinear with "
+        f"antialiasing "
+        "(triangle filter as wide as a source pixel or the scale, whichever is larger; half-pixel centres; "
+        "columns first, then rows), rounded to 0 ... 255; the graph normalises.",
+        f"coordinates: x * {side} / width, y * {side} / height of {what}, from its top left corner.",
+    )
+
+
+def _windows(config: EdgeTAMConfig) -> tuple[str, ...]:
+    scale = config.window_scale
+    looks = ", ".join(f"{share:g}" for share in first_looks.FIRST_LOOKS)
+    return (
+        f"window of a box: a square {scale:g} times as wide as the box's longer side (at least "
+        f"{windows.MIN_BOX:g} pixels), around its middle, moved to lie in the frame, in whole pixels.",
+        "window of a prompt: of its box or mask; of an earlier result the one it was seen in; enlarged "
+        "where "
+        f"clicks lie outside, by {windows.CLICK_MARGIN:g} of its side beyond them.",
+        f"clicks alone: answered in the whole frame and in windows of {looks} of its shorter side around "
+        f"the "
+        f"first positive click, those that hold all clicks; kept is the best predicted IoU, less "
+        f"{first_looks.DISTRUST:g} per halving of the window, less {first_looks.NO_OBJECT:g} for a mask "
+        f"below "
+        f"{first_looks.TINY:g} of the window or from border to border.",
+        "window of the next frame: around the box of the last mask (regions below "
+        f"{windows.SPECK:g} of the largest one do not count); its side changes by a factor of at most "
+        f"{windows.GROWTH:g} and {windows.SLACK:g} x {scale:g} pixels, or shrinks by {windows.ZOOM:g} "
+        f"where it is more "
+        f"than {windows.FAR:g} times too wide; without a mask it grows by {windows.SEARCH:g} of its side "
+        f"on each side.",
+    )
+
+
+def _prompts(config: EdgeTAMConfig, constants: Constants) -> tuple[str, ...]:
+    first, second = constants.box_labels
+    return (
+        f"slots: a box's two corners first (labels {first}, {second}, clipped to the frame), then "
+        f"clicks; without any, "
+        f"one slot has label {constants.no_click_label}; the others have {constants.unused_label}.",
+        "multimask: 1 when tracking and for at most one click without a box, else 0; dynamic_multimask: "
+        "1 for "
+        "prompts, 0 when tracking.",
+        f"earlier logits as a prompt: clamped to +-{constants.logit_limit:g} into mask_logits, has_mask "
+        f"1; where the "
+        "window differs, resampled bilinearly to it.",
+        f"a given mask: stretched to {config.image_size} x {config.image_size} as pixels are, 0 or 1 at "
+        f"0.5; "
+        f"mask_prompt's 4 x 4 convolution of stride 4, each number repeated to fill {config.mask_size} x "
+        f"{config.mask_size}, into mask_logits; features are stride16, unremembered 0, seen 0, no clicks, "
+        "multimask 0. Only the pointer is used, and the score says whether it is present: the mask "
+        "itself is the answer, as logits "
+        f"{constants.mask_offset:g} + {constants.mask_gain:g} x mask, IoU 1, score "
+        f"+-{-constants.mask_offset:g}.",
+    )
+
+
+def _answers(config: EdgeTAMConfig, constants: Constants, options: TrackerOptions) -> tuple[str, ...]:
+    trusted = (
+        (
+            f"pointed at: the score of a prompt with anything positive counts at least "
+            f"{constants.shown_score:g}.",
+        )
+        if config.window_scale
+        else ()
+    )
+    return (
+        *trusted,
+        f"absent: at a score of 0 or less every logit is {constants.absent_logit:g}, and pointer_present "
+        f"is 0.",
+        f"holes of at most {options.fill_hole_area} logits' pixels are filled (8-connected) in what is "
+        f"shown and, "
+        "on prompted frames, in what is remembered.",
+        "the mask at the frame's size: logits resized bilinearly with half-pixel centres, > 0.",
+        f"reliable: score above 0 and IoU at least {options.lost_iou:g}; {options.lost_after} frames in "
+        f"a row "
+        "without: lost.",
+    )
+
+
+def _bank(config: EdgeTAMConfig, options: TrackerOptions, attentions: Sequence[int]) -> tuple[str, ...]:
+    recent, pointers = config.recent_memories, config.max_pointers
+    slots = ", ".join(
+        f"memory_attention_{count} has {count + recent} memory slots and {count + pointers - 1} pointer slots"
+        for count in attentions
+    )
+    choice = "; the smallest one that all fits into" if len(attentions) > 1 else ""
+    return (
+        "a memory of every frame: latents of the memory encoder, pointer, whether the object was there. "
+        "Prompted "
+        f"frames are conditioning memories, made of the cleaned mask with binarize "
+        f"{options.binarize_prompted_memory:d}; tracked ones of the mask as decoded, binarize 0.",
+        f"conditioning memories read per frame: at most {options.max_conditioning_frames}: the nearest "
+        f"before, the "
+        "nearest after, then the nearest; in order of time, age 0. A frame never reads its own.",
+        f"recent memories: of the frames {recent} ... 1 before, in the direction of tracking, age so "
+        f"many; a "
+        "conditioning memory that was not chosen counts as recent where it lies there. Missing ones "
+        "leave no gap.",
+        "pointers: of the chosen conditioning frames already passed, then of the frames 1 ... "
+        f"{pointers - 1} before, nearest first.",
+        f"{slots}{choice}.",
+        "a frame on which nothing is remembered: no memory attention; features are stride16, unremembered 1.",
+        f"kept: latents of the last {recent} frames, pointers of the last {pointers}, per direction, "
+        f"around the "
+        "frame computed last and around the frontier; all conditioning memories.",
+    )
+
+
+def _evidence(config: EdgeTAMConfig) -> tuple[str, ...]:
+    if not config.evidence_width:
+        return ()
+    return (
+        "traces: a memory keeps the frame's keys, the labels of the memory encoder and its window. "
+        "recent: of the "
+        "frame before (or else as shown); shown: of the nearest chosen conditioning frame already "
+        "passed, or else "
+        "of the nearest. place: (x0 - X0) / W, (y0 - Y0) / H, w / W, h / H for the trace's window x0, "
+        "y0, w, h and "
+        "this frame's X0, Y0, W, H. seen is 1 with memories, else 0.",
+    )
+
+
+def _belief(constants: Constants) -> tuple[str, ...]:
+    c = credence
+    return (
+        "belief in tracked masks, with the area last seen: after an absence, score + "
+        f"{c.IOU_GAIN:g} x (IoU - {c.USUAL_IOU:g}) >= {c.RETURN_MERIT:g} and IoU >= {c.RETURN_IOU:g}; "
+        f"else score >= "
+        f"{c.CLEAR_SCORE:g}, or IoU >= {c.POOR_IOU:g} and at least {c.COLLAPSE:g} of the last area. What "
+        f"is not "
+        f"believed is absent, with a score of at most {constants.denied_score:g}.",
+        "what comes back after an absence is looked at again in the window of its box, where that is at "
+        "least "
+        f"{c.WORTHWHILE:g} times smaller, and that look decides.",
+    )
+
+
+def _corrections() -> tuple[str, ...]:
+    return (
+        "a prompt on a tracked frame is decoded with the memories of its direction, its clicks together "
+        "with that "
+        "frame's logits and in their window; it becomes a conditioning memory.",
+        "a prompt puts the frames up to the neighbouring prompts in doubt: those after it are tracked "
+        "again "
+        "forward, those before it backward; their recent memories are forgotten first.",
+    )

@@ -1,0 +1,58 @@
+"""Pixels become features; features and a mask become a memory."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgetam_model.config import IMAGE_MEAN, IMAGE_STD
+from edgetam_model.model import MASK_GAIN, MASK_OFFSET, EdgeTAM
+from edgetam_model.nn.evidence import labels_of
+
+
+class ImageEncoderPart(nn.Module):
+    """`EdgeTAM.encode_image`, from pixels of 0 to 255 on; see `specs` for inputs and outputs."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: EdgeTAM) -> None:
+        super().__init__()
+        self.image_encoder = model.image_encoder
+        self.conv_s0 = model.sam_mask_decoder.conv_s0
+        self.conv_s1 = model.sam_mask_decoder.conv_s1
+        self.evidence = model.evidence
+        self.register_buffer("mean", torch.tensor(IMAGE_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGE_STD)[:, None, None], persistent=False)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        images = (pixels / 255 - self.mean) / self.std
+        stride4, stride8, stride16 = self.image_encoder(images)
+        features = (stride16, self.conv_s0(stride4), self.conv_s1(stride8))
+        if self.evidence is None:
+            return features
+        return (*features, stride4, stride8, self.evidence.keys(stride4, images))
+
+
+class MemoryEncoderPart(nn.Module):
+    """`EdgeTAM.encode_memory`, and the labels of `EdgeTAM.trace` where the model leaves traces."""
+
+    def __init__(self, model: EdgeTAM) -> None:
+        super().__init__()
+        config = model.config
+        self.image_size, self.mask_size = config.image_size, config.mask_size
+        self.traces = bool(config.evidence_width)
+        self.memory_encoder = model.memory_encoder
+        self.spatial_perceiver = model.spatial_perceiver
+
+    def forward(self, stride16: Tensor, logits: Tensor, binarize: Tensor) -> tuple[Tensor, ...]:
+        full = logits[:, None]
+        if self.mask_size != self.image_size:
+            size = (self.image_size, self.image_size)
+            full = F.interpolate(full, size=size, mode="bilinear", align_corners=False)
+        binary = binarize[:, None, None, None]
+        probability = binary * (full > 0).to(full.dtype) + (1 - binary) * full.sigmoid()
+        dense = self.memory_encoder(stride16, probability * MASK_GAIN + MASK_OFFSET)
+        latents = self.spatial_perceiver(dense)
+        return (latents, labels_of(logits)) if self.traces else (latents,)
