@@ -107,7 +107,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     export = cvat_export(tmp_path / "My export.zip")
     code, out, _ = edgetam_fit("--from", export, "--dry-run", "--updates", "50")
     assert code == 0
-    assert out.startswith("my-export: 9 images with 9 masks; 6 to learn from, 3 to measure on\n")
+    assert out.startswith("my-export: 9 images with 9 masks; 5 to learn from, 4 to measure on\n")
     assert "adapter mode, 50 updates" in out
     assert "needs: about " in out
     assert not (tmp_path / "state").exists()
@@ -147,7 +147,7 @@ def test_json_is_one_document(edgetam_fit: Callable[..., tuple[int, str, str]], 
     assert code == 0
     assert said["outcome"]["finished"] is True
     assert said["outcome"]["version"] == "cells/v0001"
-    assert said["outcome"]["metrics"]["objects"] == 3
+    assert said["outcome"]["metrics"]["objects"] == 4
     assert (said["plan"]["mode"], said["plan"]["updates"]) == ("decoder", 1)
     assert Path(said["outcome"]["report"]).is_file()
 
