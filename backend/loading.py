@@ -39,12 +39,13 @@ class BackgroundModel:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The model of EDGETAM_WEIGHTS on EDGETAM_DEVICE, its trunk fused for speed."""
+        """The model of EDGETAM_WEIGHTS on EDGETAM_DEVICE, computed as EDGETAM_RUNTIME says."""
 
         def load() -> EdgeTAM:
-            from edgetam_model import load_model  # torch takes a second to import: not before it is needed
+            # Torch takes a second to import: not before it is needed.
+            from edgetam_model import accelerate, load_model
 
-            return load_model(settings.weights, settings.device).fuse()
+            return accelerate(load_model(settings.weights, settings.device))
 
         return cls(load)
 

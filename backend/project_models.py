@@ -133,13 +133,14 @@ class ProjectModels:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The models of EDGETAM_WEIGHTS and of the versions in MODEL_DIR, their trunks fused for speed."""
+        """The models of EDGETAM_WEIGHTS and of the versions in MODEL_DIR, as EDGETAM_RUNTIME says."""
         store = version_store(settings)
 
         def load(name: VersionName) -> EdgeTAM:
-            from edgetam_model import load_model  # torch takes a second to import: not before it is needed
+            # Torch takes a second to import: not before it is needed.
+            from edgetam_model import accelerate, load_model
 
-            return load_model(store.weights_file(name), settings.device).fuse()
+            return accelerate(load_model(store.weights_file(name), settings.device))
 
         return cls(BackgroundModel.from_settings(settings), store, load)
 

@@ -106,10 +106,10 @@ class Engine:
             yield entry.image
 
     def _load(self) -> EdgeTAM:
-        from edgetam_model import load_model
+        from edgetam_model import accelerate, load_model
 
         try:
-            return load_model(self.settings.weights, self.settings.device).fuse()
+            return accelerate(load_model(self.settings.weights, self.settings.device))
         except (EdgeTAMError, ImportError, OSError, RuntimeError, MemoryError) as error:
             raise ModelNotReady(f"the model cannot be loaded: {error}") from error
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgetam_model.prompts import Prompt
     from edgetam_model.render import ContactSheet, Drawn, OverlayWriter, draw_overlay, save_png
     from edgetam_model.results import FrameResult, MaskResult, ObjectResult
+    from edgetam_model.runtime.choosing import RuntimeOptions, accelerate
     from edgetam_model.session import VideoSession
     from edgetam_model.tracks import Tracks, TracksWriter, read_tracks
     from edgetam_model.training.fit_options import FitBusyError, FitJob, FitOptions, FitOutcome, TooFewError
@@ -63,6 +64,7 @@ _HOMES = {
     "prompts": ("Prompt",),
     "render": ("ContactSheet", "Drawn", "OverlayWriter", "draw_overlay", "save_png"),
     "results": ("FrameResult", "MaskResult", "ObjectResult"),
+    "runtime.choosing": ("RuntimeOptions", "accelerate"),
     "session": ("VideoSession",),
     "tracks": ("Tracks", "TracksWriter", "read_tracks"),
     "training.fit_options": ("FitBusyError", "FitJob", "FitOptions", "FitOutcome", "TooFewError"),
@@ -109,6 +111,7 @@ __all__ = [
     "Prompt",
     "PromptError",
     "Retention",
+    "RuntimeOptions",
     "SessionError",
     "StateError",
     "TooFewError",
@@ -122,6 +125,7 @@ __all__ = [
     "VideoTracker",
     "WeightsError",
     "Window",
+    "accelerate",
     "draw_overlay",
     "load_model",
     "open_source",

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgetam_model.config import IMAGE_MEAN, IMAGE_STD, LOW_RES_STRIDE
+from edgetam_model.config import LOW_RES_STRIDE
 from edgetam_model.credence import Sighting, closer_window
 from edgetam_model.errors import InputError
 from edgetam_model.memory import Memory, Recall, gather, gather_seen
-from edgetam_model.model import Decoded, EdgeTAM, ImageFeatures
+from edgetam_model.model import EdgeTAM
+from edgetam_model.model_io import Choice, Decoded, ImageFeatures
 from edgetam_model.nn.evidence import Trace
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, next_window, resampled
@@ -131,14 +132,14 @@ class Engine:
 
     def _encode(self, key: int, read: Callable[[], Image], window: Window | None) -> ImageFeatures:
         if window is None:
-            return self.model.encode_image(to_input(read(), self.model))
+            return self.model.encode_pixels(to_pixels(read(), self.model))
         return self._encode_windows(self._pixels(key, read), [window])
 
     def _encode_windows(self, rgb: Image, windows: Sequence[Window]) -> ImageFeatures:
         """A batch of views of one frame."""
-        views = torch.cat([to_input(window.cut(rgb), self.model) for window in windows])
+        views = torch.cat([to_pixels(window.cut(rgb), self.model) for window in windows])
         corners = torch.tensor([window.corners for window in windows], dtype=torch.float32)
-        return self.model.encode_image(views, corners.to(self.model.device))
+        return self.model.encode_pixels(views, corners.to(self.model.device))
 
     def _pixels(self, key: int, read: Callable[[], Image]) -> Image:
         """A frame that several windows are cut from is read once."""
@@ -174,14 +175,15 @@ class Engine:
             features = self.model.with_memory(image, gather(self.model, [recall]))
         seen = None if recall is None else gather_seen([recall])
         dense = self._dense(prompt, view.window)
-        out = self.model.offer(features, image, points, labels, dense, seen)
-        decoded = self.model.choose(
-            out,
-            multimask=multimask,
-            dynamic_multimask=self.dynamic_multimask,
-            shown=self.trusting and prompt.has_positive,
+        return self.model.decode(
+            features,
+            image,
+            points,
+            labels,
+            dense,
+            choice=self._choice(multimask, self.trusting and prompt.has_positive),
+            seen=seen,
         )
-        return self.model.refine(decoded, out, image)
 
     @torch.inference_mode()
     def decode_many(self, view: View, prompts: Sequence[Prompt], *, multimask: bool) -> Iterator[Decoded]:
@@ -190,11 +192,11 @@ class Engine:
         features = self.model.without_memory(image)
         for chunk in _chunks(prompts, self.object_batch):
             points, labels = self._clicks(chunk, view.window)
-            out = self.model.offer(features, image, points, labels)
-            decoded = self.model.choose(
-                out, multimask=multimask, dynamic_multimask=self.dynamic_multimask, shown=self.trusting
-            )
-            yield self.model.refine(decoded, out, image)
+            choice = self._choice(multimask, self.trusting)
+            yield self.model.decode(features, image, points, labels, choice=choice)
+
+    def _choice(self, multimask: bool, shown: bool) -> Choice:
+        return Choice(multimask, self.dynamic_multimask, shown)
 
     @torch.inference_mode()
     def track(self, frame: int, read: Callable[[], Image], recalls: Sequence[Recall]) -> list[Tracked]:
@@ -218,7 +220,7 @@ class Engine:
 
     def _decode_recalled(self, image: ImageFeatures, recalls: Sequence[Recall]) -> Decoded:
         features = self.model.with_memory(image, gather(self.model, recalls))
-        return self.model.decode(features, image, seen=gather_seen(recalls), multimask=True)
+        return self.model.decode(features, image, choice=Choice(multimask=True), seen=gather_seen(recalls))
 
     def _believed(
         self, frame: int, read: Callable[[], Image], recalls: Sequence[Recall], shown: Shown
@@ -376,8 +378,8 @@ def traced_mask(trace: Trace) -> NDArray[np.bool_]:
     return (labels > 0).cpu().numpy()
 
 
-def to_input(rgb: Image, model: EdgeTAM) -> Tensor:
-    """uint8 (H, W, 3) → float32 (1, 3, S, S), stretched to the square and normalised.
+def to_pixels(rgb: Image, model: EdgeTAM) -> Tensor:
+    """uint8 (H, W, 3) → (1, 3, S, S), 0 to 255 in the model's type, stretched to the square.
 
     Bilinear with antialiasing, as SAM 2's image predictor resizes.
 
@@ -389,9 +391,7 @@ def to_input(rgb: Image, model: EdgeTAM) -> Tensor:
     pixels = torch.from_numpy(np.array(rgb)).to(model.device).permute(2, 0, 1)[None]
     if pixels.shape[2:] != (side, side):
         pixels = F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
-    mean = torch.tensor(IMAGE_MEAN, device=model.device)[:, None, None]
-    std = torch.tensor(IMAGE_STD, device=model.device)[:, None, None]
-    return ((pixels.float() / 255 - mean) / std).to(model.dtype)
+    return pixels.to(model.dtype)
 
 
 def check_rgb(rgb: Image) -> None:

@@ -14,7 +14,8 @@ from edgetam_model.engine import Engine, Image
 from edgetam_model.errors import InputError, PromptError, SessionError
 from edgetam_model.looking import See, look
 from edgetam_model.masks import fill_holes, remove_islands
-from edgetam_model.model import Decoded, EdgeTAM
+from edgetam_model.model import EdgeTAM
+from edgetam_model.model_io import Decoded
 from edgetam_model.prompts import Prompt
 from edgetam_model.results import MaskResult, State
 from edgetam_model.windows import Window

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgetam_model.engine import Engine, View
 from edgetam_model.first_looks import first_windows, merit, shown_window
 from edgetam_model.memory import Recall
-from edgetam_model.model import Decoded
+from edgetam_model.model_io import Decoded
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window
 

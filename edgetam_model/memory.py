@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from edgetam_model.config import EdgeTAMConfig
-from edgetam_model.model import EdgeTAM, Seen
+from edgetam_model.model import EdgeTAM
+from edgetam_model.model_io import Remembered, Seen
 from edgetam_model.nn.evidence import Trace
-from edgetam_model.nn.memory_attention import Memories
 
 CONDITIONING = 0  # temporal position of a conditioning frame; recent ones count 1, 2 … back from now
 
@@ -139,7 +139,7 @@ def nearest_conditioning(frames: Sequence[int], frame: int, limit: int) -> list[
     return sorted(chosen + rest[: limit - len(chosen)])
 
 
-def gather(model: EdgeTAM, recalls: Sequence[Recall]) -> Memories:
+def gather(model: EdgeTAM, recalls: Sequence[Recall]) -> Remembered:
     """Lay B objects' memories into common slots; shorter histories leave slots that are masked out."""
     slots = max(len(r.latents) for r in recalls)
     pointer_slots = max(len(r.pointers) for r in recalls)
@@ -158,15 +158,9 @@ def gather(model: EdgeTAM, recalls: Sequence[Recall]) -> Memories:
         if recall.pointers:
             pointers[row, : len(recall.pointers)] = torch.stack(recall.pointers)
             pointed[row, : len(recall.pointers)] = True
-    valid = torch.cat(
-        (used.repeat_interleave(config.latents, 1), pointed.repeat_interleave(config.pointer_tokens, 1)), 1
-    )
-    return Memories(
-        latents=latents,
-        position=_position(model, ages),
-        pointers=pointers.reshape(len(recalls), -1, config.memory_width),
-        valid=None if bool(valid.all()) else valid,
-    )
+    if bool(used.all()) and bool(pointed.all()):
+        return Remembered(latents, ages, pointers)
+    return Remembered(latents, ages, pointers, used, pointed)
 
 
 def gather_seen(recalls: Sequence[Recall]) -> Seen | None:
@@ -178,28 +172,16 @@ def gather_seen(recalls: Sequence[Recall]) -> Seen | None:
     return Seen(Trace.stack(recent), Trace.stack(shown))
 
 
-def gather_alike(model: EdgeTAM, recall: Recall) -> Memories:
+def gather_alike(model: EdgeTAM, recall: Recall) -> Remembered:
     """`gather` for B objects that remember the same frames: one recall whose tensors are (B, …) each.
 
     Training tracks batches in step, so that nothing is looped over the objects.
     """
-    ages = torch.tensor([recall.ages], device=model.device)
-    pointers = torch.stack(recall.pointers, dim=1)
-    return Memories(
+    return Remembered(
         latents=torch.stack(recall.latents, dim=1),
-        position=_position(model, ages),
-        pointers=pointers.reshape(len(pointers), -1, model.config.memory_width),
+        ages=torch.tensor([recall.ages], device=model.device),
+        pointers=torch.stack(recall.pointers, dim=1),
     )
-
-
-def _position(model: EdgeTAM, ages: Tensor) -> Tensor:
-    """(B, M) ages → (B, M, L, Cm): where in time and place the latents are.
-
-    Temporal encodings stand in the published order: the latest frame has row 0, conditioning the last row.
-    """
-    temporal = model.maskmem_tpos_enc[:, 0, 0][(ages - 1) % len(model.maskmem_tpos_enc)]
-    position: Tensor = model.spatial_perceiver.latents_position[:, None] + temporal[:, :, None]
-    return position
 
 
 def _latents(memory: Memory) -> Tensor:

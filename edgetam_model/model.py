@@ -5,13 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgetam_model.config import LOW_RES_STRIDE, EdgeTAMConfig
+from edgetam_model.config import IMAGE_MEAN, IMAGE_STD, LOW_RES_STRIDE, EdgeTAMConfig
+from edgetam_model.model_io import (
+    Choice,
+    Decoded,
+    Detail,
+    ImageFeatures,
+    Remembered,
+    Runtime,
+    Seen,
+)
 from edgetam_model.nn.evidence import CHANNELS, Evidence, Hints, Trace, labels_of, prompt_maps
 from edgetam_model.nn.image_encoder import ImageEncoder
 from edgetam_model.nn.layers import MLP, ConvNorm, sine_position
@@ -32,85 +41,13 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)  # the window of images that all show the same part
 MASK_GAIN, MASK_OFFSET = 20.0, -10.0  # a given mask as logits, and a mask's probability as memory input
 
 
-@dataclass(frozen=True)
-class Detail:
-    """The pyramid's finer maps at full width, and what evidence goes by.
-
-    Attributes:
-        pyramid4, pyramid8: (B, C, S/4 …) and (B, C, S/8 …).
-        keys: (B, K, S/4, S/4) float32, what places look like.
-        window: (B, 4) x0, y0, x1, y1 in pixels of the frame: what the view shows.
-    """
-
-    pyramid4: Tensor
-    pyramid8: Tensor
-    keys: Tensor
-    window: Tensor
-
-    def rows(self, index: Tensor) -> Detail:
-        """See `ImageFeatures.rows`."""
-        return Detail(self.pyramid4[index], self.pyramid8[index], self.keys[index], self.window[index])
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Traces of B objects: of the frame before, and of the nearest conditioning frame."""
-
-    recent: Trace
-    shown: Trace
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """One image, encoded once for all objects and prompts; or B views of it, one for each object.
-
-    Attributes:
-        stride4: (1, C/8, S/4, S/4) for the mask decoder.
-        stride8: (1, C/4, S/8, S/8) for the mask decoder.
-        stride16: (1, C, S/16, S/16) for memories and decoder.
-        detail: what a refiner needs besides; None without one.
-    """
-
-    stride4: Tensor
-    stride8: Tensor
-    stride16: Tensor
-    detail: Detail | None = None
-
-    def rows(self, index: Tensor) -> ImageFeatures:
-        """Some of B views, or all anew in another order."""
-        detail = None if self.detail is None else self.detail.rows(index)
-        return ImageFeatures(self.stride4[index], self.stride8[index], self.stride16[index], detail)
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """The decoder's answer for B objects. S = side of the low-resolution logits.
-
-    Attributes:
-        logits: (B, S, S) the chosen mask, S = `config.mask_size`.
-        raw: (B, S, S) the same as it was drawn, whether the object is there or not.
-        iou: (B,) its estimated IoU.
-        pointer: (B, C) object pointer.
-        object_score: (B,) logit; ≤ 0 means absent.
-        candidates: (B, M, S, S) the masks it was chosen from, in the decoder's order.
-        candidate_ious: (B, M).
-    """
-
-    logits: Tensor
-    raw: Tensor
-    iou: Tensor
-    pointer: Tensor
-    object_score: Tensor
-    candidates: Tensor
-    candidate_ious: Tensor
-
-
 class EdgeTAM(nn.Module):
     """The whole model; predictors wrap it. All inputs and outputs are batch first.
 
     Attributes:
         config: the model's sizes.
         weights_info: where the weights came from, set by `load_model`.
+        runtime: who computes the heavy parts, set by `accelerate`; None: PyTorch, as the modules are.
     """
 
     feature_position: Tensor
@@ -119,6 +56,7 @@ class EdgeTAM(nn.Module):
         super().__init__()
         self.config = config
         self.weights_info: object | None = None
+        self.runtime: Runtime | None = None
         self._fingerprint: str | None = None  # of fused weights, whose layout is gone
         width = config.width
         self.image_encoder = ImageEncoder(config)
@@ -169,8 +107,19 @@ class EdgeTAM(nn.Module):
             return self._fingerprint
         return fingerprint(self.config, self.state_dict())
 
-    def encode_image(self, images: Tensor, window: Tensor | None = None) -> ImageFeatures:
+    def encode_pixels(self, pixels: Tensor, window: Tensor | None = None) -> ImageFeatures:
         """Features of B images or views.
+
+        Args:
+            pixels: (B, 3, S, S) RGB, 0 to 255.
+            window: as in `encode_image`.
+        """
+        if self.runtime is not None:
+            return self.runtime.encode_pixels(pixels, window)
+        return self.encode_image(normalised(pixels), window)
+
+    def encode_image(self, images: Tensor, window: Tensor | None = None) -> ImageFeatures:
+        """`encode_pixels` of normalised images, which training makes itself.
 
         Args:
             images: (B, 3, S, S) normalised.
@@ -189,11 +138,32 @@ class EdgeTAM(nn.Module):
         """(1, C, H, W) features of a frame on which nothing is remembered yet."""
         return image.stride16 + self.no_mem_embed.reshape(1, -1, 1, 1)
 
-    def with_memory(self, image: ImageFeatures, memories: Memories) -> Tensor:
+    def with_memory(self, image: ImageFeatures, remembered: Remembered) -> Tensor:
         """(B, C, H, W) features conditioned on B objects' memories."""
+        if self.runtime is not None:
+            return self.runtime.with_memory(image, remembered)
         tokens = image.stride16.flatten(2).transpose(1, 2)
-        conditioned = self.memory_attention(tokens, self.feature_position, memories)
+        conditioned = self.memory_attention(tokens, self.feature_position, self.memories(remembered))
         return conditioned.transpose(1, 2).unflatten(2, image.stride16.shape[2:])
+
+    def memories(self, remembered: Remembered) -> Memories:
+        """What the memory attention reads: latents with their places in time and on the grid.
+
+        Temporal encodings stand in the published order: the latest frame has row 0, conditioning the last.
+        """
+        temporal = self.maskmem_tpos_enc[:, 0, 0][(remembered.ages - 1) % len(self.maskmem_tpos_enc)]
+        valid = None
+        if remembered.used is not None and remembered.pointed is not None:
+            slots = remembered.used.repeat_interleave(self.config.latents, 1)
+            valid = torch.cat(
+                (slots, remembered.pointed.repeat_interleave(self.config.pointer_tokens, 1)), dim=1
+            )
+        return Memories(
+            latents=remembered.latents,
+            position=self.spatial_perceiver.latents_position[:, None] + temporal[:, :, None],
+            pointers=remembered.pointers.reshape(len(remembered.pointers), -1, self.config.memory_width),
+            valid=valid,
+        )
 
     def decode(
         self,
@@ -203,9 +173,8 @@ class EdgeTAM(nn.Module):
         labels: Tensor | None = None,
         mask_logits: Tensor | None = None,
         *,
+        choice: Choice,
         seen: Seen | None = None,
-        multimask: bool,
-        dynamic_multimask: bool = False,
     ) -> Decoded:
         """Masks of B objects from features that already carry their memories (or `without_memory`).
 
@@ -215,12 +184,13 @@ class EdgeTAM(nn.Module):
             points: (B, N, 2) pixels of the network's input, box corners first; None: no clicks at all.
             labels: (B, N).
             mask_logits: (B, 1, M, M) dense prompt, M = `config.mask_size`.
+            choice: which mask is the answer.
             seen: the objects' traces; None: nothing is remembered, or the model leaves none.
-            multimask: choose among masks 1–3 by estimated IoU, else take mask 0.
-            dynamic_multimask: where mask 0 is taken and unstable, take the best of 1–3 after all.
         """
+        if self.runtime is not None:
+            return self.runtime.decode(features, image, points, labels, mask_logits, choice=choice, seen=seen)
         out = self.offer(features, image, points, labels, mask_logits, seen)
-        decoded = self.choose(out, multimask=multimask, dynamic_multimask=dynamic_multimask)
+        decoded = self.choose(out, choice)
         return self.refine(decoded, out, image)
 
     def offer(
@@ -320,7 +290,7 @@ class EdgeTAM(nn.Module):
         low_res = self.config.low_res
         if prompt.shape[-1] != low_res:
             prompt = F.interpolate(prompt, size=(low_res, low_res), mode="bilinear", antialias=True)
-        decoded = self.choose(self.offer(image.stride16, image, mask_logits=prompt), multimask=False)
+        decoded = self.decode(image.stride16, image, mask_logits=prompt, choice=Choice(multimask=False))
         present = mask.flatten(1).any(dim=1)
         return Decoded(
             logits=logits[:, 0],
@@ -338,6 +308,8 @@ class EdgeTAM(nn.Module):
         Args:
             binarize: read the mask as 0 or 1 instead of probabilities (option for prompted frames).
         """
+        if self.runtime is not None:
+            return self.runtime.encode_memory(image, logits, binarize=binarize)
         size, full = (self.config.image_size, self.config.image_size), logits[:, None]
         if logits.shape[-2:] != size:
             full = F.interpolate(full, size=size, mode="bilinear", align_corners=False)
@@ -346,27 +318,20 @@ class EdgeTAM(nn.Module):
         latents: Tensor = self.spatial_perceiver(dense)
         return latents
 
-    def choose(
-        self, out: DecoderOutput, *, multimask: bool, dynamic_multimask: bool = False, shown: bool = False
-    ) -> Decoded:
-        """Pick each object's mask among those offered, and make its pointer.
-
-        Args:
-            multimask, dynamic_multimask: as in `decode`.
-            shown: someone points at the objects, so that they are there whatever their score says.
-        """
+    def choose(self, out: DecoderOutput, choice: Choice) -> Decoded:
+        """Pick each object's mask among those offered, and make its pointer."""
         rows = torch.arange(len(out.logits), device=out.logits.device)
         best_of_three = 1 + out.ious[:, 1:].argmax(dim=1)
         single = torch.zeros_like(best_of_three)
-        token = best_of_three if multimask else single
+        token = best_of_three if choice.multimask else single
         chosen = token
-        if dynamic_multimask and not multimask:
+        if choice.dynamic_multimask and not choice.multimask:
             chosen = torch.where(_stable(out.logits[:, 0]), single, best_of_three)
-        score = out.object_score.clamp(min=SHOWN_SCORE) if shown else out.object_score
+        score = out.object_score.clamp(min=SHOWN_SCORE) if choice.shown else out.object_score
         present = score > 0
         logits = torch.where(present[:, :, None, None], out.logits, ABSENT_LOGIT)
         pointer = self.obj_ptr_proj(out.tokens[rows, token])
-        offered = slice(1, None) if multimask else slice(0, 1)
+        offered = slice(1, None) if choice.multimask else slice(0, 1)
         return Decoded(
             logits=logits[rows, chosen],
             raw=out.logits[rows, chosen],
@@ -376,6 +341,13 @@ class EdgeTAM(nn.Module):
             candidates=logits[:, offered],
             candidate_ious=out.ious[:, offered],
         )
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """(…, 3, H, W) RGB of 0 to 255 as the image encoder takes it."""
+    mean = torch.tensor(IMAGE_MEAN, device=pixels.device, dtype=pixels.dtype)[:, None, None]
+    std = torch.tensor(IMAGE_STD, device=pixels.device, dtype=pixels.dtype)[:, None, None]
+    return (pixels / 255 - mean) / std
 
 
 def fingerprint(config: EdgeTAMConfig, state: Mapping[str, Tensor]) -> str:

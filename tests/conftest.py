@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 from hypothesis import settings
@@ -9,6 +10,9 @@ from hypothesis import settings
 # Property tests have no time limit per example: on a busy machine it fails what is right.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+
+# OpenVINO prepares every model for seconds before it is fast; what it computes is tests/runtime's business.
+os.environ.setdefault("EDGETAM_RUNTIME", "torch")
 
 # Shells start what runs in the background with Ctrl-C ignored, and children inherit that: tests that press it
 # would wait for ever.

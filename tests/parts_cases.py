@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from edgetam_model.config import IMAGE_MEAN, IMAGE_STD
 from edgetam_model.memory import Recall, gather
-from edgetam_model.model import EdgeTAM, ImageFeatures, Seen
+from edgetam_model.model import EdgeTAM
+from edgetam_model.model_io import Choice, ImageFeatures, Seen
 from edgetam_model.nn.evidence import Trace
 from edgetam_model.parts.making import make_parts
 from edgetam_model.parts.specs import (
@@ -189,7 +190,7 @@ class Cases:
             for multimask, dynamic in ((False, True), (True, False), (False, False))[::every]:
                 out = self.model.offer(features, image, points, labels, mask, seen)
                 # Shown, so that the pointer is the decoder's own whatever the score says.
-                decoded = self.model.choose(out, multimask=multimask, dynamic_multimask=dynamic, shown=True)
+                decoded = self.model.choose(out, Choice(multimask, dynamic, shown=True))
                 wanted = self.model.refine(decoded, out, image)
                 gates = {
                     "multimask": torch.full((objects,), float(multimask)),

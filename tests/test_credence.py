@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetam_model.credence import COLLAPSE, Sighting, closer_window
-from edgetam_model.model import ABSENT_LOGIT, Decoded
+from edgetam_model.model import ABSENT_LOGIT
+from edgetam_model.model_io import Decoded
 from edgetam_model.options import TrackerOptions
 from edgetam_model.prompts import Prompt
 from edgetam_model.results import ObjectResult

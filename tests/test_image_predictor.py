@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgetam_model.engine import to_input
+from edgetam_model.engine import to_pixels
 from edgetam_model.errors import InputError, PromptError, SessionError
 from edgetam_model.image_predictor import EverythingOptions, ImageOptions, ImagePredictor
+from edgetam_model.model import normalised
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, window_around
 from tests.models import OBJECT_SCORE_BIAS, clip, tiny_model, windowed_model
@@ -102,7 +103,7 @@ def test_everything_is_sorted_filtered_and_without_duplicates() -> None:
 
 def test_frames_are_normalised_as_the_encoder_expects() -> None:
     rgb = np.full((128, 128, 3), (255, 0, 128), np.uint8)
-    pixels = to_input(rgb, tiny_model())[0, :, 5, 7].tolist()
+    pixels = normalised(to_pixels(rgb, tiny_model()))[0, :, 5, 7].tolist()
     expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, (128 / 255 - 0.406) / 0.225]
     assert pixels == pytest.approx(expected, abs=1e-5)
 

@@ -11,7 +11,7 @@ from edgetam_model.config import CONFIGS
 from edgetam_model.engine import View
 from edgetam_model.first_looks import first_windows, shown_window
 from edgetam_model.looking import Answer, look, worth
-from edgetam_model.model import Decoded, ImageFeatures
+from edgetam_model.model_io import Decoded, ImageFeatures
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, window_around
 

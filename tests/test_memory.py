@@ -99,18 +99,19 @@ def test_shorter_histories_leave_slots_that_are_masked_out() -> None:
         bank([0], [1, 2, 3]).recall(4, reverse=False, max_conditioning=4),
         bank([3], []).recall(4, reverse=False, max_conditioning=4),
     ]
-    memories = gather(tiny_model(), recalls)
+    memories = tiny_model().memories(gather(tiny_model(), recalls))
     latents, pointers = 4 * CONFIG.latents, 4 * CONFIG.pointer_tokens
     assert memories.valid is not None
     assert memories.valid.shape == (2, latents + pointers)
     assert memories.valid[0].all()
     assert memories.valid[1].sum() == CONFIG.latents + CONFIG.pointer_tokens
-    assert gather(tiny_model(), recalls[:1]).valid is None
+    assert tiny_model().memories(gather(tiny_model(), recalls[:1])).valid is None
 
 
 def test_temporal_encodings_follow_the_published_order() -> None:
     model = tiny_model()
-    memories = gather(model, [bank([0], list(range(1, 7))).recall(7, reverse=False, max_conditioning=4)])
+    recall = bank([0], list(range(1, 7))).recall(7, reverse=False, max_conditioning=4)
+    memories = model.memories(gather(model, [recall]))
     temporal = memories.position[0, :, 0] - model.spatial_perceiver.latents_position[0, 0]
     rows = [6, 5, 4, 3, 2, 1, 0]  # conditioning, then ages 6 … 1
     torch.testing.assert_close(temporal, model.maskmem_tpos_enc[rows, 0, 0])

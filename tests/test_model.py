@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import torch
 
 from edgetam_model.config import CONFIGS
-from edgetam_model.model import ABSENT_LOGIT, EdgeTAM, ImageFeatures
+from edgetam_model.model import ABSENT_LOGIT, EdgeTAM
+from edgetam_model.model_io import Choice, ImageFeatures
 from tests.models import OBJECT_SCORE_BIAS, tiny_model
 
 CONFIG = CONFIGS["tiny"]
@@ -37,7 +38,7 @@ def test_an_absent_object_has_no_mask_and_the_pointer_of_absence() -> None:
     model = tiny_model()
     image = features(model)
     with object_score_of(model, -100):
-        decoded = model.decode(model.without_memory(image), image, *CLICK, multimask=True)
+        decoded = model.decode(model.without_memory(image), image, *CLICK, choice=Choice(multimask=True))
     assert (decoded.logits == ABSENT_LOGIT).all()
     assert (decoded.object_score <= 0).all()
     torch.testing.assert_close(decoded.pointer, model.no_obj_ptr.data)
@@ -47,7 +48,7 @@ def test_an_absent_object_has_no_mask_and_the_pointer_of_absence() -> None:
 def test_one_of_three_masks_is_the_one_with_the_highest_predicted_iou() -> None:
     model = tiny_model()
     image = features(model)
-    decoded = model.decode(model.without_memory(image), image, *CLICK, multimask=True)
+    decoded = model.decode(model.without_memory(image), image, *CLICK, choice=Choice(multimask=True))
     assert decoded.candidates.shape == (1, 3, CONFIG.low_res, CONFIG.low_res)
     best = int(decoded.candidate_ious[0].argmax())
     assert torch.equal(decoded.logits[0], decoded.candidates[0, best])
@@ -58,10 +59,10 @@ def test_one_of_three_masks_is_the_one_with_the_highest_predicted_iou() -> None:
 def test_an_unstable_single_mask_gives_way_to_the_best_of_three() -> None:
     model = tiny_model()
     image = features(model)
-    plain = model.decode(model.without_memory(image), image, *CLICK, multimask=False)
-    three = model.decode(model.without_memory(image), image, *CLICK, multimask=True)
+    plain = model.decode(model.without_memory(image), image, *CLICK, choice=Choice(multimask=False))
+    three = model.decode(model.without_memory(image), image, *CLICK, choice=Choice(multimask=True))
     dynamic = model.decode(
-        model.without_memory(image), image, *CLICK, multimask=False, dynamic_multimask=True
+        model.without_memory(image), image, *CLICK, choice=Choice(multimask=False, dynamic_multimask=True)
     )
     inner, outer = (plain.logits > 0.05).sum(), (plain.logits > -0.05).sum()
     assert inner / outer < 0.98, "the random model's mask is unstable, or this test shows nothing"

@@ -78,11 +78,11 @@ def run(job: TrackJob, *, as_json: bool) -> int:
 
 def _carry_out(server: CvatServer, job: TrackJob, plan: Plan) -> Outcome:
     from cvat_function.video.work import send, track, uploads
-    from edgetam_model import load_model
+    from edgetam_model import accelerate, load_model
 
     path = (job.receipt or Path(_receipt_name(plan))).absolute()
     check_free(path)
-    model = load_model(job.weights, job.device).fuse()
+    model = accelerate(load_model(job.weights, job.device))
     weights = str(getattr(model.weights_info, "name", "unnamed"))
     sys.stderr.write(f"weights: {model.weights_info}\n")
     with showing("tracking", len(plan.frames.frames)) as progress:

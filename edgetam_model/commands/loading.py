@@ -1,10 +1,11 @@
-"""The model that a verb runs: fused for speed, and its weights announced."""
+"""The model that a verb runs: made fast, and its weights announced."""
 
 from __future__ import annotations
 
 from edgetam_model.commands.progress import Meter
 from edgetam_model.commands.terminal import UNTRAINED
 from edgetam_model.model import EdgeTAM
+from edgetam_model.runtime.choosing import accelerate
 from edgetam_model.weights import WeightsInfo, load_model
 
 _ADVICE = (
@@ -21,7 +22,7 @@ def load(weights: str | None, device: str, meter: Meter) -> tuple[EdgeTAM, Weigh
         WeightsError: no such weights.
     """
     meter.stage("loading the model")
-    model = load_model(weights, device).fuse()
+    model = accelerate(load_model(weights, device))
     info = model.weights_info
     assert isinstance(info, WeightsInfo)  # load_model sets it
     if info.trained:

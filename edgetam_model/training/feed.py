@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgetam_model.config import IMAGE_MEAN, IMAGE_STD
+from edgetam_model.model import normalised
 from edgetam_model.training.synthetic.clips import ClipBatch
 
 
@@ -64,12 +64,10 @@ def to_rows(batch: ClipBatch, objects: Tensor, size: int) -> Rows:
 
 
 def to_images(frames: Tensor, size: int) -> Tensor:
-    """uint8 (B, T, 3, H, W) → float32 (B, T, 3, S, S), resized and normalised as `engine.to_input` does."""
+    """uint8 (B, T, 3, H, W) → float32 (B, T, 3, S, S), resized and normalised as the engine does."""
     flat = frames.flatten(0, 1)
     if flat.shape[-2:] != (size, size):
         if flat.device.type != "cpu":  # which alone resizes bytes, and rounds to them
             flat = flat.float()
         flat = F.interpolate(flat, size=(size, size), mode="bilinear", antialias=True)
-    mean = torch.tensor(IMAGE_MEAN, device=flat.device)[:, None, None]
-    std = torch.tensor(IMAGE_STD, device=flat.device)[:, None, None]
-    return ((flat.float() / 255 - mean) / std).unflatten(0, frames.shape[:2])
+    return normalised(flat.float()).unflatten(0, frames.shape[:2])

@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 from edgetam_model.engine import LOGIT_LIMIT
 from edgetam_model.memory import Memory, MemoryBank, gather_alike
-from edgetam_model.model import MASK_GAIN, MASK_OFFSET, Decoded, EdgeTAM, ImageFeatures, Seen
+from edgetam_model.model import MASK_GAIN, MASK_OFFSET, EdgeTAM
+from edgetam_model.model_io import Choice, Decoded, ImageFeatures, Seen
 from edgetam_model.nn.mask_decoder import DecoderOutput
 from edgetam_model.options import TrackerOptions
 from edgetam_model.training.feed import Rows
@@ -340,7 +341,7 @@ class _Walk:
         multimask = clicks is None or clicks.points.shape[1] <= 1
         out: DecoderOutput = self.run(self.model.offer, features, image, points, labels, dense, seen)
         shown = clicks is not None and self.model.refiner is not None
-        decoded = self.model.choose(out, multimask=multimask, shown=shown)
+        decoded = self.model.choose(out, Choice(multimask=multimask, shown=shown))
         decoded = self.run(self.model.refine, decoded, out, image)
         offered = slice(1, None) if multimask else slice(0, 1)
         self.steps.append(

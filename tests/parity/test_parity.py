@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from edgetam_model.config import CONFIGS
-from edgetam_model.engine import to_input
-from edgetam_model.model import EdgeTAM, ImageFeatures
+from edgetam_model.engine import to_pixels
+from edgetam_model.model import EdgeTAM, normalised
+from edgetam_model.model_io import Choice, ImageFeatures
 from edgetam_model.nn.memory_attention import Memories
 from edgetam_model.options import TrackerOptions
 from edgetam_model.prompts import Prompt
@@ -84,7 +85,7 @@ def test_the_layout_is_the_published_one() -> None:
 @torch.inference_mode()
 def module_outputs(model: EdgeTAM, jitter: float = 0.0) -> Arrays:
     """Every module's golden arrays from `model`; `jitter` moves the image by that share of a rounding."""
-    image = to_input(frame(0), model)
+    image = normalised(to_pixels(frame(0), model))
     if jitter:
         image = image * (1 + jitter * 2**-23 * torch.from_numpy(uniform("jitter", tuple(image.shape))))
     out: dict[str, torch.Tensor] = {
@@ -116,7 +117,7 @@ def decoder_outputs(model: EdgeTAM, features: ImageFeatures) -> dict[str, torch.
             features,
             torch.tensor([points], dtype=torch.float32),
             torch.tensor([labels]),
-            multimask=len(labels) == 1,
+            choice=Choice(multimask=len(labels) == 1),
         )
         out |= {
             f"decoder.{name}.masks": decoded.candidates,

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from edgetam_model.errors import InputError
 from edgetam_model.model import EdgeTAM
+from edgetam_model.model_io import Choice
 from edgetam_model.training.recipe import Tuning
 from edgetam_model.training.tuning import merged, tune
 from tests.models import windowed_model
@@ -32,7 +33,7 @@ def seen(model: EdgeTAM) -> Tensor:
         image = model.encode_image(torch.linspace(-1, 1, 3 * size * size).view(1, 3, size, size))
         points, labels = torch.full((1, 1, 2), size / 2), torch.ones(1, 1, dtype=torch.int32)
         out = model.offer(model.without_memory(image), image, points, labels, None, None)
-        return model.refine(model.choose(out, multimask=False, shown=True), out, image).logits
+        return model.refine(model.choose(out, Choice(multimask=False, shown=True)), out, image).logits
 
 
 def test_full_trains_everything(model: EdgeTAM) -> None:

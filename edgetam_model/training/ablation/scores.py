@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from edgetam_model.config import EdgeTAMConfig
 from edgetam_model.memory import Recall, gather
 from edgetam_model.model import EdgeTAM
+from edgetam_model.model_io import Choice
 from edgetam_model.nn.memory_attention import Memories, MemoryAttention
 from edgetam_model.scoring import boundary_f, region_similarity
 from edgetam_model.training.ablation.calibration import one_thread
@@ -112,7 +113,8 @@ def measure_cost(config: EdgeTAMConfig, repeats: int = REPEATS) -> Cost:
 
     def step() -> None:
         image = model.encode_image(blank)
-        decoded = model.decode(model.with_memory(image, gather(model, [recall])), image, multimask=True)
+        features = model.with_memory(image, gather(model, [recall]))
+        decoded = model.decode(features, image, choice=Choice(multimask=True))
         model.encode_memory(image, decoded.logits)
 
     with one_thread():

@@ -1,0 +1,126 @@
+"""Which backend computes a model: named, or the best that this machine has."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+import torch
+
+from edgetam_model.errors import InputError
+from edgetam_model.model import EdgeTAM
+from edgetam_model.runtime.graphs import Backend
+from edgetam_model.runtime.static_parts import StaticParts
+from edgetam_model.runtime.torch_parts import TorchBackend
+
+Runtime = Literal["auto", "torch", "compiled", "openvino"]
+Precision = Literal["auto", "fp32", "bf16"]
+RUNTIME_VARIABLE, PRECISION_VARIABLE = "EDGETAM_RUNTIME", "EDGETAM_PRECISION"
+THREADS_VARIABLE = "EDGETAM_THREADS"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """Who computes, and how.
+
+    Attributes:
+        runtime: "torch" as the modules are, "compiled" by PyTorch, "openvino" on a processor; "auto":
+            OpenVINO where it is installed and the model on the CPU, else "torch".
+        precision: "fp32" keeps every mask; "bf16" computes all but the mask decoder in bfloat16, where the
+            processor has units for it; "auto": fp32.
+        threads: for OpenVINO; 0: one for each core.
+
+    Raises:
+        InputError: no such value, with the field at fault.
+    """
+
+    runtime: Runtime = "auto"
+    precision: Precision = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("runtime", get_args(Runtime)), ("precision", get_args(Precision))):
+            if getattr(self, name) not in known:
+                raise InputError(name, f"expected one of {', '.join(known)}, got {getattr(self, name)!r:.40}")
+        if self.threads < 0:
+            raise InputError("threads", f"expected 0 or more, got {self.threads}")
+
+    @classmethod
+    def from_environment(cls) -> RuntimeOptions:
+        """What EDGETAM_RUNTIME, EDGETAM_PRECISION and EDGETAM_THREADS say.
+
+        Raises:
+            InputError: a value that is not known, named by its variable.
+        """
+        threads = os.environ.get(THREADS_VARIABLE) or "0"
+        if not threads.isdecimal():
+            raise InputError(THREADS_VARIABLE, f"expected a number of threads, got {threads!r:.40}")
+        runtime, precision = (
+            os.environ.get(name) or "auto" for name in (RUNTIME_VARIABLE, PRECISION_VARIABLE)
+        )
+        return cls(runtime, precision, int(threads))  # type: ignore[arg-type]  # checked as it is made
+
+
+def accelerate(model: EdgeTAM, options: RuntimeOptions | None = None) -> EdgeTAM:
+    """Fuse a model and choose who computes it, in place; it stays the same for everyone who uses it.
+
+    Args:
+        model: from `load_model`.
+        options: None: what the environment says, see `RuntimeOptions.from_environment`.
+
+    Raises:
+        InputError: a backend that this machine does not have, or that cannot run this model.
+    """
+    options = options or RuntimeOptions.from_environment()
+    model.fuse()
+    kind = options.runtime if options.runtime != "auto" else _best(model)
+    if kind == "torch":
+        if options.precision == "bf16":
+            raise InputError("precision", "expected fp32 with the runtime torch, got bf16")
+        model.runtime = None
+        _log.info("computed by PyTorch, fp32, %s", model.device)
+        return model
+    backend = _backend(kind, model, options)
+    model.runtime = StaticParts(model, backend)
+    _log.info("computed by %s", backend.name)
+    return model
+
+
+def _best(model: EdgeTAM) -> Literal["torch", "openvino"]:
+    return "openvino" if model.device.type == "cpu" and has_openvino() else "torch"
+
+
+def _backend(kind: str, model: EdgeTAM, options: RuntimeOptions) -> Backend:
+    bf16 = options.precision == "bf16"
+    if model.dtype != torch.float32:
+        raise InputError("runtime", f"expected a model in float32, got {model.dtype}")
+    if kind == "compiled":
+        return TorchBackend(model, compiled=True, bf16=bf16)
+    if not has_openvino():
+        raise InputError("runtime", 'openvino is not installed: pip install "edgetam-labeling[fast]"')
+    if model.device.type != "cpu":
+        raise InputError("runtime", f"expected a model on the CPU for openvino, got {model.device}")
+    if bf16 and not has_bf16_units():
+        raise InputError("precision", "this processor has no units for bf16, expected fp32")
+    from edgetam_model.runtime.openvino_parts import OpenVinoBackend
+
+    return OpenVinoBackend(model, bf16=bf16, threads=options.threads)
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return find_spec("openvino") is not None
+
+
+@cache
+def has_bf16_units() -> bool:
+    """Whether OpenVINO computes in bfloat16 on this processor without emulating it."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -1,0 +1,46 @@
+"""The parts as graphs of fixed shapes, and the one thing that a backend has to do: run them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from edgetam_model.config import EdgeTAMConfig
+from edgetam_model.parts.specs import PartSpec, Slots, part_specs
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One part with its fixed numbers."""
+
+    part: str
+    slots: Slots
+
+    def spec(self, config: EdgeTAMConfig) -> PartSpec:
+        """Inputs and outputs in a model of these sizes."""
+        return part_specs(config, self.slots)[self.part]
+
+    @property
+    def name(self) -> str:
+        """Short, for files and logs."""
+        slots = self.slots
+        return f"{self.part}-{slots.objects}-{slots.conditioning}-{slots.prompts}"
+
+
+class Backend(Protocol):
+    """Runs graphs; calls may come from several threads."""
+
+    @property
+    def name(self) -> str:
+        """What it is, and in which precision, for people."""
+
+    def run(self, graph: Graph, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Outputs in the order of the graph's spec, float32.
+
+        Args:
+            graph: prepared when it is first run, which can take seconds.
+            inputs: in the order, shapes and types of its spec.
+        """
