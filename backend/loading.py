@@ -43,9 +43,9 @@ class BackgroundModel:
 
         def load() -> EdgeTAM:
             # Torch takes a second to import: not before it is needed.
-            from edgetam_model import accelerate, load_model
+            from edgetam_model import accelerate, load_model, warm_up
 
-            return accelerate(load_model(settings.weights, settings.device))
+            return warm_up(accelerate(load_model(settings.weights, settings.device)))
 
         return cls(load)
 

@@ -106,10 +106,10 @@ class Engine:
             yield entry.image
 
     def _load(self) -> EdgeTAM:
-        from edgetam_model import accelerate, load_model
+        from edgetam_model import accelerate, load_model, warm_up
 
         try:
-            return accelerate(load_model(self.settings.weights, self.settings.device))
+            return warm_up(accelerate(load_model(self.settings.weights, self.settings.device)))
         except (EdgeTAMError, ImportError, OSError, RuntimeError, MemoryError) as error:
             raise ModelNotReady(f"the model cannot be loaded: {error}") from error
 

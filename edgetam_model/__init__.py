@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from edgetam_model.training.versions import NewVersion, Retention, VersionName
     from edgetam_model.video import FrameSource, MediaLimits, VideoInfo, open_source, read_image
     from edgetam_model.video_tracker import VideoTracker
+    from edgetam_model.warming import warm_up
     from edgetam_model.weights import load_model
     from edgetam_model.windows import Window
 
@@ -74,6 +75,7 @@ _HOMES = {
     "training.versions": ("NewVersion", "Retention", "VersionName"),
     "video": ("FrameSource", "MediaLimits", "VideoInfo", "open_source", "read_image"),
     "video_tracker": ("VideoTracker",),
+    "warming": ("warm_up",),
     "weights": ("load_model",),
     "windows": ("Window",),
 }
@@ -135,6 +137,7 @@ __all__ = [
     "render_demo_clip",
     "run_fit",
     "save_png",
+    "warm_up",
 ]
 
 

@@ -75,3 +75,8 @@ def clip(frames: int, height: int = 90, width: int = 160, seed: int = 0) -> list
         image[(abs(x - 110 + t % 60) < 12) & (abs(y - 60) < 12)] = (40, 200, 90)
         out.append(image)
     return out
+
+
+def tiny_at(image_size: int) -> EdgeTAM:
+    """The smallest model but for its input, in eval mode."""
+    return EdgeTAM(replace(CONFIGS["tiny"], image_size=image_size)).eval()

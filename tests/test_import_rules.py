@@ -26,10 +26,12 @@ LEVELS: list[set[str]] = [
     {"memory", "engine", "looking", "store", "finishing", "packing"},
     {"session", "propagation", "checkpoint", "object_state"},
     {"image_predictor", "video_tracker", "frame_tracker"},
+    {"warming"},
     {"tracks", "exports", "render", "demo_clip"},
     {"scoring", "scores", "annotator", "annotated_clips", "floors"},
     {"evaluation", "interactive", "training"},
     {"export"},
+    {"bench"},
     {"__init__"},
 ]
 TORCH_FREE = {

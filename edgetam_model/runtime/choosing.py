@@ -14,13 +14,15 @@ import torch
 from edgetam_model.errors import InputError
 from edgetam_model.model import EdgeTAM
 from edgetam_model.runtime.graphs import Backend
+from edgetam_model.runtime.quality import fast
 from edgetam_model.runtime.static_parts import StaticParts
 from edgetam_model.runtime.torch_parts import TorchBackend
 
 Runtime = Literal["auto", "torch", "compiled", "openvino"]
 Precision = Literal["auto", "fp32", "bf16"]
+Quality = Literal["exact", "fast"]
 RUNTIME_VARIABLE, PRECISION_VARIABLE = "EDGETAM_RUNTIME", "EDGETAM_PRECISION"
-THREADS_VARIABLE = "EDGETAM_THREADS"
+THREADS_VARIABLE, QUALITY_VARIABLE = "EDGETAM_THREADS", "EDGETAM_QUALITY"
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class RuntimeOptions:
         precision: "fp32" keeps every mask; "bf16" computes all but the mask decoder in bfloat16, where the
             processor has units for it; "auto": fp32.
         threads: for OpenVINO; 0: one for each core.
+        quality: "exact", or "fast": a published-size model sees half as many pixels each way, see `quality`.
 
     Raises:
         InputError: no such value, with the field at fault.
@@ -43,9 +46,11 @@ class RuntimeOptions:
     runtime: Runtime = "auto"
     precision: Precision = "auto"
     threads: int = 0
+    quality: Quality = "exact"
 
     def __post_init__(self) -> None:
-        for name, known in (("runtime", get_args(Runtime)), ("precision", get_args(Precision))):
+        choices = (("runtime", Runtime), ("precision", Precision), ("quality", Quality))
+        for name, known in ((name, get_args(choice)) for name, choice in choices):
             if getattr(self, name) not in known:
                 raise InputError(name, f"expected one of {', '.join(known)}, got {getattr(self, name)!r:.40}")
         if self.threads < 0:
@@ -53,31 +58,37 @@ class RuntimeOptions:
 
     @classmethod
     def from_environment(cls) -> RuntimeOptions:
-        """What EDGETAM_RUNTIME, EDGETAM_PRECISION and EDGETAM_THREADS say.
+        """What EDGETAM_RUNTIME, _PRECISION, _THREADS (else OMP_NUM_THREADS) and _QUALITY say.
 
         Raises:
             InputError: a value that is not known, named by its variable.
         """
-        threads = os.environ.get(THREADS_VARIABLE) or "0"
+        threads = os.environ.get(THREADS_VARIABLE) or os.environ.get("OMP_NUM_THREADS") or "0"
         if not threads.isdecimal():
             raise InputError(THREADS_VARIABLE, f"expected a number of threads, got {threads!r:.40}")
         runtime, precision = (
             os.environ.get(name) or "auto" for name in (RUNTIME_VARIABLE, PRECISION_VARIABLE)
         )
-        return cls(runtime, precision, int(threads))  # type: ignore[arg-type]  # checked as it is made
+        quality = os.environ.get(QUALITY_VARIABLE) or "exact"
+        return cls(runtime, precision, int(threads), quality)  # type: ignore[arg-type]  # checked as it is made
 
 
 def accelerate(model: EdgeTAM, options: RuntimeOptions | None = None) -> EdgeTAM:
-    """Fuse a model and choose who computes it, in place; it stays the same for everyone who uses it.
+    """Fuse a model and choose who computes it; it stays the same for everyone who uses it.
 
     Args:
         model: from `load_model`.
         options: None: what the environment says, see `RuntimeOptions.from_environment`.
 
+    Returns:
+        The same model, changed in place; another one of the same weights where `quality` asks for it.
+
     Raises:
         InputError: a backend that this machine does not have, or that cannot run this model.
     """
     options = options or RuntimeOptions.from_environment()
+    if options.quality == "fast":
+        model = fast(model)
     model.fuse()
     kind = options.runtime if options.runtime != "auto" else _best(model)
     if kind == "torch":

@@ -37,6 +37,10 @@ class Backend(Protocol):
     def name(self) -> str:
         """What it is, and in which precision, for people."""
 
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Numbers of objects that it runs at once, largest first, 1 last."""
+
     def run(self, graph: Graph, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """Outputs in the order of the graph's spec, float32.
 

@@ -19,9 +19,10 @@ from edgetam_model import nn, parts
 from edgetam_model.hub import cache_dir, locked
 from edgetam_model.model import EdgeTAM
 from edgetam_model.parts.making import example_inputs, make_parts
-from edgetam_model.parts.specs import MASK_DECODER
+from edgetam_model.parts.specs import MASK_DECODER, Slots
 from edgetam_model.runtime.graphs import Graph
 
+BATCHES = (4, 1)  # four share what the memory attention does before it looks at memories, a fifth of it
 KEPT_BYTES = 2 << 30  # of converted graphs on disk; a published-size set for one object takes 62 MB
 LOCK_S = 600.0  # a conversion takes 5 to 30 s; the others wait for the process that makes it
 
@@ -45,6 +46,7 @@ class OpenVinoBackend:
 
         self.config, self.bf16, self.threads = model.config, bf16, threads
         self.folder = folder or cache_dir() / "openvino"
+        self._own_views = Slots(objects=2).views(model.config) > 1
         self._weights = model.fingerprint()
         self._parts = make_parts(model)
         self._core = openvino.Core()
@@ -55,6 +57,16 @@ class OpenVinoBackend:
     def name(self) -> str:
         """See `Backend`."""
         return f"OpenVINO, {'bf16, mask decoder fp32' if self.bf16 else 'fp32'}"
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """See `Backend`. Objects with views of their own share nothing, and one keeps all cores busy."""
+        return (1,) if self._own_views else BATCHES
+
+    @property
+    def ready(self) -> tuple[Graph, ...]:
+        """Graphs that were run already."""
+        return tuple(self._requests)
 
     def run(self, graph: Graph, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """See `Backend`. One run at a time: it takes all threads, and a second would wait for them anyway."""

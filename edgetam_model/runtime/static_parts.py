@@ -26,7 +26,6 @@ from edgetam_model.parts.specs import (
 )
 from edgetam_model.runtime.graphs import Backend, Graph
 
-MOST_OBJECTS = 16  # per run; more take turns, so that at most five graphs of a part are ever made
 FEW_PROMPTS = 4  # slots that a box and two clicks fill; more clicks get twice as many, and so on
 
 Tensors = Mapping[str, Tensor]
@@ -179,12 +178,12 @@ class StaticParts:
         return dict(zip(names, joined, strict=True))
 
     def _turns(self, part: str, count: int) -> Iterator[int]:
-        """Powers of two that make up the count: 10 objects are 8 and 2."""
-        most = MOST_OBJECTS if part != IMAGE_ENCODER or self.own_views else 1
-        while count:
-            size = min(most, 1 << (count.bit_length() - 1))
-            yield size
-            count -= size
+        """The backend's batches that make up the count: 10 objects are 4, 4, 1 and 1."""
+        one_image = part == IMAGE_ENCODER and not self.own_views
+        for size in (1,) if one_image else self.backend.batches:
+            while count >= size:
+                yield size
+                count -= size
 
 
 def _slots(given: Mapping[str, int]) -> dict[str, int]:

@@ -13,6 +13,8 @@ from edgetam_model.parts.making import make_parts
 from edgetam_model.parts.specs import MASK_DECODER
 from edgetam_model.runtime.graphs import Graph
 
+BATCHES = (16, 8, 4, 2, 1)  # powers of two, so that at most five graphs of a part are ever compiled
+
 
 class TorchBackend:
     """Runs the parts where the model is.
@@ -37,6 +39,11 @@ class TorchBackend:
         """See `Backend`."""
         kind = "compiled PyTorch" if self.compiled else "PyTorch parts"
         return f"{kind}, {'bf16' if self.bf16 else 'fp32'}, {self.device}"
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """See `Backend`."""
+        return BATCHES
 
     def run(self, graph: Graph, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """See `Backend`."""

@@ -1,0 +1,1 @@
+"""How fast this machine computes the model, against a reference run in turn with it."""
