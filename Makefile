@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-long test-platforms weights clean
+.PHONY: demo test check test-long test-platforms test-install test-chaos bench weights lock sbom audit clean
 
 # PyTorch first and by its exact version, so that nothing that depends on it chooses another build.
 $(VENV)/ready: pyproject.toml
@@ -29,7 +29,31 @@ test: check
 
 # Long clips; about ten minutes on two cores. Results stand in docs/log.md.
 test-long: $(VENV)/ready
-	$(BIN)/python -m pytest -m slow -s
+	$(BIN)/python -m pytest -m slow -s tests/long
+
+# How fast this machine is, against the model as published: about ten minutes on two cores.
+bench: $(VENV)/ready
+	$(BIN)/edgetam bench --objects 1 3 10 50 --plot bench.png
+
+# The commands of docker/server.Dockerfile in a bare environment; needs PIP_FIND_LINKS or TORCH_INDEX.
+test-install: $(VENV)/ready
+	$(BIN)/python -m pytest -m slow -s tests/docker/test_install.py
+
+# Half an hour of kills, stops, full disks and clock jumps; clock jumps need libfaketime.
+test-chaos: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos.run --minutes 30
+
+# Every package of the images with its hashes, its bill of materials, and what is known against any of them.
+lock: $(VENV)/ready
+	$(BIN)/pip install --quiet uv
+	PATH="$(abspath $(BIN)):$$PATH" docker/lock/make.sh
+sbom: $(VENV)/ready
+	$(BIN)/pip install --quiet cyclonedx-bom
+	$(BIN)/cyclonedx-py requirements docker/requirements-cpu.lock --pyproject pyproject.toml \
+		--output-reproducible --output-file sbom.json
+audit: $(VENV)/ready
+	$(BIN)/pip install --quiet pip-audit
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement docker/requirements-cuda.lock
 
 # The weights that ship, anew: about two hours. See docs/model_card.md.
 TEXTURES ?= textures

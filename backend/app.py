@@ -29,8 +29,8 @@ from edgetam_model import EdgeTAMError, InputError
 MAX_BODY_BYTES = 32 << 20  # a task with 300 brush masks has some 10 MB; while JSON is read, all others wait
 WEB_THREADS = 64
 BUSY_THREADS = 48  # so many may compute or wait; the others keep /health and /setup below their second
-ALWAYS_OPEN = frozenset({"health"})  # no password: probes of containers have none
-ALWAYS_SERVED = frozenset({"health", "setup"})
+ALWAYS_OPEN = frozenset({"health", "ready"})  # no password: probes of containers have none
+ALWAYS_SERVED = frozenset({"health", "ready", "setup"})
 # Answers hold what people label: no cache, no frame of another page and no foreign address may get at them.
 GUARDS = {
     "Cache-Control": "no-store",
@@ -119,6 +119,12 @@ def _add_monitoring(app: Flask, services: Services) -> None:
     def health() -> Response:
         return jsonify(_health(services))
 
+    @app.get("/ready")
+    def ready() -> tuple[Response, int]:
+        state = services.model.state
+        good = state == "ready"
+        return jsonify(ready=good, model=state), HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+
     @app.get("/")
     def root() -> Response:
         best = request.accept_mimetypes.best_match([JSON_TYPE, "text/html"])
@@ -135,7 +141,7 @@ def _add_monitoring(app: Flask, services: Services) -> None:
 
     @app.get("/metrics")
     def numbers() -> Response:
-        families = services.image_families()
+        families = services.own_families()
         try:
             families += services.queue_families()
             up = True
@@ -167,6 +173,7 @@ def _add_errors(app: Flask, services: Services) -> None:
     @app.errorhandler(EdgeTAMError)
     def expected(error: EdgeTAMError) -> Response:
         status = next(status for kind, status in STATUS if isinstance(error, kind))
+        services.requests.fail(type(error).__name__)
         log.log(_level(status), "%s: %s", _route(request), error)
         if isinstance(error, InputError):
             return _error(status, error.problem, error.field)
@@ -188,6 +195,7 @@ def _add_errors(app: Flask, services: Services) -> None:
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
+        services.requests.fail(metrics.UNEXPECTED)
         mark = uuid.uuid4().hex[:12]
         log.error("%s: unexpected error %s", _route(request), mark, exc_info=error)
         problem = f"unexpected error {mark}: the log of the server tells more"

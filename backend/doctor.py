@@ -9,11 +9,14 @@ import platform
 import shutil
 import socket
 import subprocess
+import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
+from urllib.parse import urlsplit
 
 from backend.access import Access
 from backend.fetching import Fetcher
@@ -32,6 +35,8 @@ NEEDED_DECODER = "h264"  # what nearly every video is
 LOW_DISK, NO_DISK = 5 * 2**30, 2**30  # bytes: a few long videos; weights and one video
 ANSWER_SECONDS = 5.0  # a doctor does not wait as long as a job may
 ASKED_PROJECTS = 20  # Label Studio asks every backend of a project for its health: up to a second each
+CLOCK_SECONDS = 5.0  # two machines that follow a time server differ by milliseconds
+QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 TITLE = "EdgeTAM"  # what `edgetam connect` calls the backend
 
 
@@ -56,23 +61,51 @@ def examine(environ: Mapping[str, str]) -> tuple[Check, ...]:
     """Check everything that the environment describes. Starts nothing and changes nothing, but weights that
     are missing are fetched as the server would, unless EDGETAM_OFFLINE says no.
     """
-    checks = [check_python(), check_packages()]
+    checks = [check_python(), check_packages(), check_threads(environ)]
     try:
         settings = Settings.from_env(environ)
     except InputError as error:
         return (*checks, Check("settings", "fail", str(error), f"correct {error.field}"))
     checks.append(Check("settings", "ok", "every variable can be used"))
     missing_server = any(_installed(name) is None for name in SERVER_PACKAGES)
-    checks += [check_decoders(), check_model(settings), check_disk(settings)]
-    checks += [] if missing_server else [check_redis(settings)]
-    checks += [check_port(settings), *check_folders(settings), *check_label_studio(settings)]
+    checks += [check_decoders(), check_model(settings), check_disk(settings), check_temporary()]
+    checks += [] if missing_server else [check_redis(settings), *check_redis_setup(settings)]
+    checks += [check_port(settings), check_access(settings), *check_folders(settings)]
+    checks += check_label_studio(settings)
     return tuple(checks)
 
 
 def check_python() -> Check:
     """Python and the machine, for a report; an older Python does not come as far as here."""
-    found = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    release = f"edgetam-labeling {_installed('edgetam-labeling') or 'from a source tree'}"
+    found = f"{release}, Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     return Check("python", "ok", f"{found}, {os.cpu_count()} processors")
+
+
+def check_threads(environ: Mapping[str, str], quota_file: Path = QUOTA_FILE) -> Check:
+    """Threads of PyTorch against the cores that this process may use: more of them wait for each other."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = min(cores, _quota(quota_file) or cores)
+    told = environ.get("OMP_NUM_THREADS", "")
+    threads = int(told) if told.isdecimal() and int(told) else None
+    found = f"{share:g} of {os.cpu_count()} processors may be used"
+    if threads is None and share < (os.cpu_count() or 1):
+        cure = f"set OMP_NUM_THREADS={max(1, int(share))}: PyTorch counts the processors of the whole machine"
+        return Check("threads", "warn", f"{found}, OMP_NUM_THREADS is not set", cure)
+    if threads is not None and threads > share:
+        cure = f"set OMP_NUM_THREADS to {max(1, int(share))} or less"
+        return Check("threads", "warn", f"{found}, OMP_NUM_THREADS is {threads}", cure)
+    shown = "as PyTorch chooses" if threads is None else str(threads)
+    return Check("threads", "ok", f"{found}; threads of a process: {shown}")
+
+
+def _quota(file: Path) -> float | None:
+    """Processors that a control group allows; None: it sets no bound, or there is none."""
+    try:
+        allowed, period = file.read_text().split()[:2]
+        return int(allowed) / int(period)
+    except (OSError, ValueError):  # "max" is no number
+        return None
 
 
 def check_packages() -> Check:
@@ -134,6 +167,20 @@ def check_disk(settings: Settings) -> Check:
     return Check("cache", "ok", found)
 
 
+def check_temporary() -> Check:
+    """Room for the finished frames of long tracks, which lie in temporary files."""
+    try:
+        place = Path(tempfile.gettempdir())
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        cure = "set TMPDIR to a folder that can be written"
+        return Check("temporary", "fail", f"there is no folder for temporary files: {error.strerror}", cure)
+    found = f"{place}: {free / 2**30:.1f} GiB free"
+    if free < NO_DISK:
+        return Check("temporary", "warn", found, "free some space, or set TMPDIR to another disk")
+    return Check("temporary", "ok", found)
+
+
 def check_redis(settings: Settings) -> Check:
     """The Redis of REDIS_URL and its workers, else whether a private one can be started."""
     if settings.redis_url is None:
@@ -153,6 +200,66 @@ def check_redis(settings: Settings) -> Check:
     if stats.workers == 0:
         return Check("redis", "warn", found, "videos need a worker: `edgetam serve` or `edgetam worker`")
     return Check("redis", "ok", found)
+
+
+def check_redis_setup(settings: Settings) -> list[Check]:
+    """How the Redis of REDIS_URL is set up, and its clock beside this machine's; nothing where it is away."""
+    if settings.redis_url is None:
+        return []
+    from backend.queue_store import connect, reaching_redis
+
+    url = settings.redis_url.get_secret_value()
+    try:
+        with connect(url, patience=0) as redis, reaching_redis():
+            facts = dict(cast(Mapping[str, object], redis.info()))
+            seconds, micros = cast(tuple[int, int], redis.time())
+    except (InputError, QueueUnavailable):
+        return []  # `check_redis` has said so
+    return [
+        *_redis_lock(url),
+        *redis_keeping(facts),
+        check_clock(time.time() - (seconds + micros / 1e6)),
+    ]
+
+
+def _redis_lock(url: str) -> list[Check]:
+    parts = urlsplit(url)
+    if parts.scheme == "unix" or parts.password:
+        return []
+    cure = "give it `requirepass`, and REDIS_URL the password: who writes there gives orders to the workers"
+    return [Check("redis", "warn", "REDIS_URL names no password", cure)]
+
+
+def redis_keeping(facts: Mapping[str, object]) -> list[Check]:
+    """Whether this Redis keeps what it is given, by what INFO says."""
+    checks = []
+    if not facts.get("aof_enabled"):
+        cure = "set `appendonly yes` in Redis: jobs of the last minutes are gone after a power cut without it"
+        checks.append(Check("redis", "warn", "it writes no append-only file", cure))
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if facts.get("maxmemory") and policy != "noeviction":
+        cure = "set `maxmemory-policy noeviction` in Redis: full, it should refuse jobs and not forget some"
+        checks.append(Check("redis", "fail", f"its maxmemory-policy is {policy}", cure))
+    return checks
+
+
+def check_clock(ahead: float) -> Check:
+    """This machine's clock against Redis's; `ahead` in seconds."""
+    found = f"this machine's is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} Redis's"
+    if abs(ahead) > CLOCK_SECONDS:
+        cure = "let both follow a time server: times on the status page and of tokens are off"
+        return Check("clock", "warn", found, cure)
+    return Check("clock", "ok", found)
+
+
+def check_access(settings: Settings) -> Check:
+    """Whether this server asks who comes."""
+    if not Access.from_settings(settings).is_open:
+        return Check("access", "ok", "the server asks for a password or a token")
+    if settings.host.startswith("127.") or settings.host in ("localhost", "::1"):
+        return Check("access", "ok", "no password, but only this machine reaches the server")
+    cure = "set EDGETAM_TOKEN, or BASIC_AUTH_USER and BASIC_AUTH_PASS, or HOST=127.0.0.1"
+    return Check("access", "warn", "anybody who reaches the port may use the server", cure)
 
 
 def _private_redis() -> Check:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import bisect
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 from backend.jobs import QueueStats, WorkerStatus
 
+UNEXPECTED = "unexpected"  # the kind of failures that nobody foresaw
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Labels = Mapping[str, str]
 # Seconds. A click on a known image takes some 0.05; /setup has 3 in Label Studio, all others 100.
@@ -60,6 +64,7 @@ class Requests:
         self._guard = threading.Lock()
         self._counts: dict[tuple[str, int], int] = {}
         self._times: dict[str, _Times] = {}
+        self._failures: dict[str, int] = {UNEXPECTED: 0}  # a monitor sees a first one only as a step from 0
 
     def add(self, route: str, status: int, seconds: float) -> None:
         """Count one request.
@@ -75,8 +80,13 @@ class Requests:
             times.counts[bisect.bisect_left(BUCKETS, seconds)] += 1
             times.total += seconds
 
+    def fail(self, kind: str) -> None:
+        """Count one request that ended in an error, by the error's class."""
+        with self._guard:
+            self._failures[kind] = self._failures.get(kind, 0) + 1
+
     def families(self) -> list[Family]:
-        """Requests by route and status, and their times by route."""
+        """Requests by route and status, their times by route, and failures by kind."""
         with self._guard:
             counts = [
                 ("", {"route": route, "status": str(status)}, float(count))
@@ -87,9 +97,11 @@ class Requests:
                 for route, known in sorted(self._times.items())
                 for sample in known.samples({"route": route})
             ]
+            failures = [("", {"kind": kind}, float(n)) for kind, n in sorted(self._failures.items())]
         return [
             Family("edgetam_requests_total", "counter", "Requests answered.", counts),
             Family("edgetam_request_seconds", "histogram", "Seconds until an answer.", times),
+            Family("edgetam_failures_total", "counter", "Requests that failed, by the error.", failures),
         ]
 
 
@@ -112,14 +124,47 @@ def queue_families(stats: QueueStats, workers: Sequence[WorkerStatus]) -> list[F
     ]
 
 
+def disk_families(folders: Mapping[str, Path]) -> list[Family]:
+    """Free space where this process writes.
+
+    Args:
+        folders: by the names that the metric gets; one that is not there yet counts as its parent.
+    """
+    free: list[tuple[str, Labels, float]] = []
+    for name, folder in folders.items():
+        place = folder.expanduser().absolute()
+        with suppress(OSError):  # a disk that is away has no number
+            place = next(there for there in (place, *place.parents) if there.exists())
+            free.append(("", {"folder": name}, float(shutil.disk_usage(place).free)))
+    return [Family("edgetam_disk_free_bytes", "gauge", "Space that is left for files.", free)]
+
+
 def process_families() -> list[Family]:
-    """Memory of this process; nothing where the system does not tell."""
+    """This process: its release, its processor time, and its memory where the system tells."""
+    release = Family(
+        "edgetam_build_info", "gauge", "1, with the release.", [("", {"version": _release()}, 1.0)]
+    )
+    times = os.times()
+    cpu = Family(
+        "process_cpu_seconds_total",
+        "counter",
+        "Processor time of the server.",
+        [("", {}, times.user + times.system)],
+    )
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
-        return []
+        return [release, cpu]
     size = float(pages * os.sysconf("SC_PAGE_SIZE"))
-    return [Family.gauge("process_resident_memory_bytes", "Memory that the server occupies.", size)]
+    memory = Family.gauge("process_resident_memory_bytes", "Memory that the server occupies.", size)
+    return [release, cpu, memory]
+
+
+def _release() -> str:
+    try:
+        return version("edgetam-labeling")
+    except PackageNotFoundError:  # run from a source tree
+        return "unknown"
 
 
 def render(families: Iterable[Family]) -> str:

@@ -18,7 +18,7 @@ from backend.label_studio import LabelStudio
 from backend.loading import BackgroundModel
 from backend.logs import Problems
 from backend.media import MediaIntake
-from backend.metrics import Family, Requests, process_families, queue_families
+from backend.metrics import Family, Requests, disk_families, process_families, queue_families
 from backend.pages import Pages
 from backend.project_models import ProjectModels
 from backend.protocol import Projects
@@ -69,16 +69,22 @@ class Services:
         """The base one, by whose state the server is ready or not."""
         return self.models.base
 
-    def image_families(self) -> list[Family]:
+    def own_families(self) -> list[Family]:
         """Numbers of this process, for /metrics."""
         cache = self.images.cache
         encoded = [("", {"known": "yes"}, float(cache.hits)), ("", {"known": "no"}, float(cache.misses))]
         return [
             *self.requests.families(),
             Family.gauge("edgetam_model_ready", "1: the model is loaded.", self.model.state == "ready"),
+            Family.gauge(
+                "edgetam_versions_unusable",
+                "Fine-tuned versions that cannot be loaded; the base weights answer for them.",
+                len(self.models.problems()),
+            ),
             Family.gauge("edgetam_images_inside", "Image requests that run or wait.", self.images.inside),
             Family("edgetam_images_total", "counter", "Images by whether they were encoded.", encoded),
             Family.gauge("edgetam_image_cache_bytes", "Memory of encoded images.", cache.used_bytes),
+            *disk_families({"cache": self.settings.cache, "state": self.settings.state_dir}),
             *process_families(),
         ]
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -69,11 +69,15 @@ def _default_cache() -> Path:
 
 @dataclass(frozen=True)
 class SettingRow:
-    """One line of the reference: the variable, its default as people write it, and what it means."""
+    """One line of the reference: the variable, its default as people write it, and what it means.
+
+    `secret`: its value is never shown, and belongs where secrets are kept.
+    """
 
     name: str
     default: str
     meaning: str
+    secret: bool = False
 
 
 class Settings(BaseModel):
@@ -321,7 +325,12 @@ class Settings(BaseModel):
     def reference(cls) -> tuple[SettingRow, ...]:
         """Every variable in the order of this class, for `--help` and the documentation."""
         return tuple(
-            SettingRow(variable, _shown_default(field), field.description or "")
+            SettingRow(
+                variable,
+                _shown_default(field),
+                field.description or "",
+                secret=SecretStr in get_args(field.annotation),
+            )
             for variable, field in zip(_variables(), cls.model_fields.values(), strict=True)
         )
 

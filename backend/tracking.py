@@ -23,7 +23,7 @@ from backend.settings import Settings
 from backend.thumbnails import SeenFrames, thumbnail
 from backend.video_plan import RegionPlan
 from backend.video_work import TrackRequest, VideoFacts, VideoWork, frame_row, read_parts, region_mark
-from edgetam_model import MediaError, Prompt, WeightsError, open_source
+from edgetam_model import CheckpointError, MediaError, Prompt, WeightsError, open_source
 
 if TYPE_CHECKING:
     from edgetam_model import EdgeTAM, FrameResult, FrameSource, VideoSession, VideoTracker
@@ -178,6 +178,20 @@ class _Place:
     frame: int | None = None
     done: int = 0
 
+    @classmethod
+    def read(cls, head: bytes) -> _Place:
+        """From the first line of a checkpoint.
+
+        Raises:
+            CheckpointError: written by another release.
+        """
+        try:
+            return cls(**json.loads(head))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                "another release began this track: press again, see docs/upgrading.md"
+            ) from error
+
 
 class Run:
     """One attempt of one job.
@@ -210,7 +224,7 @@ class Run:
             self.session = tracker.open(self._seen)
         else:
             head, _, rest = blob.partition(b"\n")
-            self._place = _Place(**json.loads(head))
+            self._place = _Place.read(head)
             self.session = tracker.resume(rest, self._seen)
         self._began = time.monotonic()
         self._before = self._place.done

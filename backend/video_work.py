@@ -46,14 +46,15 @@ class _Message(BaseModel):
         """From plain JSON.
 
         Raises:
-            InputError: something else, as a job of another version of this program.
+            InputError: something else, as a job of another release of this program.
         """
         try:
             return cls.model_validate(value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{cls.__name__}.{place}", first["msg"]) from error
+            problem = f"{first['msg']}: written by another release? See docs/upgrading.md"
+            raise InputError(f"{cls.__name__}.{place}", problem) from error
 
     def to_json(self) -> JSONDict:
         """Plain JSON."""

@@ -162,7 +162,7 @@ class RunningJob:
 
 
 def claim(store: Store, job_id: str, worker: str, queues: Sequence[QueueName] = QUEUES) -> RunningJob | None:
-    """Take a job that is due; None: it is not, or somebody else has it.
+    """Take a job that is due; None: it is not, somebody else has it, or it failed as it cannot be read.
 
     Args:
         store: the queue.
@@ -171,5 +171,12 @@ def claim(store: Store, job_id: str, worker: str, queues: Sequence[QueueName] = 
         queues: those that the worker serves: it makes room for more urgent jobs of these only.
     """
     row = store.run(scripts.CLAIM, job_id, worker, uuid.uuid4().hex)
+    if row is None:
+        return None
     urgent = [name for name in QUEUES if name in queues]
-    return None if row is None else RunningJob(store, job_id, row, urgent)
+    try:
+        return RunningJob(store, job_id, row, urgent)
+    except (AttributeError, TypeError, ValueError) as error:
+        reason = f"its record cannot be read ({type(error).__name__}): written by another release?"
+        store.run(scripts.SETTLE, job_id, int(row[0]), "failed", reason)
+        return None

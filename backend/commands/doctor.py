@@ -8,9 +8,10 @@ import os
 import sys
 
 _DESCRIPTION = """\
-Check everything that the server needs: packages, weights and device, video
-decoders, Redis, disk, port, folders, Label Studio and its token, and whether
-Label Studio reaches this server. One line each, with what to do about it.
+Check everything that the server needs: packages, threads, weights and device,
+video decoders, Redis (its password, whether it keeps jobs, its clock), disks,
+port, who may enter, folders, Label Studio and its token, and whether Label
+Studio reaches this server. One line each, with what to do about it.
 It reads the same environment as `edgetam serve`. No secret is printed."""
 
 _EPILOG = """\

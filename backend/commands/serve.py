@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PATIENCE = 1.0  # seconds that a request waits for a Redis that is away
 LOADING = 3.0  # seconds that the end waits for a model that is being loaded
 MOST_WORKERS = 64
+THREADS = ("OMP_NUM_THREADS", "EDGETAM_THREADS")  # PyTorch's, and OpenVINO's
 CONNECTIONS = 1000  # open at once; most of them wait for the next request
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.workers <= MOST_WORKERS:
         raise InputError("workers", f"expected 0 to {MOST_WORKERS}, got {args.workers}")
     environ = with_threads(environment_of(args, os.environ), args.workers)
-    os.environ["OMP_NUM_THREADS"] = environ["OMP_NUM_THREADS"]  # torch is not imported yet
+    os.environ |= {name: environ[name] for name in THREADS}  # torch is not imported yet
     settings = Settings.from_env(environ)
     problems = Problems()
     set_up_logging(settings.log_level, as_json=args.log_json, problems=problems)
@@ -102,13 +103,13 @@ def run(args: argparse.Namespace) -> int:
                 server.run()  # until the signal's SystemExit, which it takes for the end
         finally:
             services.models.close(LOADING)
-    if services.models.is_loading:
+    if services.models.is_loading or services.images.inside:  # waitress waits five seconds for answers
         _leave()
     return watch.exit_code()
 
 
 def _leave() -> NoReturn:
-    """End here and now, all else being closed: an interpreter that ends with a thread inside torch aborts."""
+    """End here and now, all else being closed: an interpreter that ends while a thread computes aborts."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -218,7 +219,8 @@ def with_threads(environ: Mapping[str, str], workers: int) -> dict[str, str]:
     frames took 60 s and more, and 6 to 11 s with one thread a process.
     """
     share = max(1, (os.cpu_count() or 1) // (workers + 1))
-    return {"OMP_NUM_THREADS": str(share), **environ}
+    threads = environ.get("OMP_NUM_THREADS") or str(share)
+    return {**dict.fromkeys(THREADS, threads), **environ}
 
 
 def _worker_command(args: argparse.Namespace) -> list[str]:

@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend.commands.options import HelpWithEnvironment, add_common_options, environment_of
@@ -17,9 +19,11 @@ from edgetam_model import InputError
 if TYPE_CHECKING:
     from backend.project_models import ProjectModels
     from backend.settings import Settings
+    from backend.worker import Worker
 
 PATIENCE = 10.0  # seconds that a worker waits for a Redis that is away, before the job is tried again later
 LOADING = 3.0  # seconds that the end waits for a model that is being loaded
+ALIVE = 5.0  # seconds between two touches of the file that probes look at
 
 _DESCRIPTION = """\
 Do queued work: video tracks first, then batches, then trainings. Start as many
@@ -30,6 +34,7 @@ _EPILOG = """\
 examples:
   edgetam worker --redis redis://:PASSWORD@queue.example:6379/0
   edgetam worker --queues interactive               people only, no batches
+  edgetam worker --alive /tmp/alive                 for a probe that looks at its age
 A machine of its own needs the same LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY,
 EDGETAM_ALLOWED_HOSTS and EDGETAM_WEIGHTS as the server; and MODEL_DIR on a disk
 that both see, for versions that teams fine-tuned: base weights track without it.
@@ -61,6 +66,12 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         action="store_true",
         help="stop when standard input ends, as with a parent's death",
     )
+    parser.add_argument(
+        "--alive",
+        type=Path,
+        metavar="FILE",
+        help="touch FILE every few seconds as long as the queue knows this worker, for probes",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,9 +90,39 @@ def run(args: argparse.Namespace) -> int:
     models = ProjectModels.from_settings(settings)
     models.base.start()  # the first track should not wait for it
     with queue_for(settings, PATIENCE) as (queue, _):
-        Worker(queue, job_functions(settings, models), queues).work()
+        worker = Worker(queue, job_functions(settings, models), queues)
+        with signs_of_life(args.alive, worker):
+            worker.work()
     models.close(LOADING)
     return 0
+
+
+@contextmanager
+def signs_of_life(path: Path | None, worker: Worker) -> Iterator[None]:
+    """Touch the file as long as the queue lists the worker, until the end of the `with`; None: no file.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from backend.queue_sweeper import Ticker
+
+    if path is None:
+        yield
+        return
+
+    def look() -> None:
+        if any(known.name == worker.name for known in worker.queue.workers()):
+            path.touch()
+
+    try:
+        path.unlink(missing_ok=True)  # of a worker before this one
+        path.touch()
+        path.unlink()
+    except OSError as error:
+        raise InputError("alive", f"{path} cannot be written: {error.strerror}") from error
+    with Ticker("probe", ALIVE, look):
+        yield
+    path.unlink(missing_ok=True)
 
 
 def job_functions(settings: Settings, models: ProjectModels) -> Mapping[str, JobFunction]:

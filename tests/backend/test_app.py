@@ -31,6 +31,7 @@ from tests.backend.server_fixtures import (
     picture,
     predict_body,
     services_in,
+    tiny,
 )
 
 
@@ -59,6 +60,38 @@ def test_health_says_up_and_how_far_the_model_is(client: FlaskClient) -> None:
         assert body["status"] == "UP"
         assert body["model_class"] == "EdgeTAM"
         assert body["model"]["state"] == "ready"
+
+
+def test_ready_is_told_apart_from_alive(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    def load() -> EdgeTAM:
+        release.wait(20)
+        return tiny()
+
+    model = BackgroundModel(load)
+    client = client_of(
+        services_in(tmp_path, model=model, queue=MemoryQueue(failure=QueueUnavailable("away")))
+    )
+    model.start()
+    assert client.get("/health").status_code == 200
+    answer = client.get("/ready")
+    assert (answer.status_code, answer.get_json()) == (503, {"ready": False, "model": "loading"})
+    release.set()
+    model.get(20)
+    answer = client.get("/ready")  # images need no queue
+    assert (answer.status_code, answer.get_json()) == (200, {"ready": True, "model": "ready"})
+
+
+def test_a_model_that_cannot_be_loaded_is_never_ready(tmp_path: Path) -> None:
+    def load() -> EdgeTAM:
+        raise WeightsError("no such weights")
+
+    model = BackgroundModel(load)
+    with pytest.raises(Exception, match="no such weights"):
+        model.get(20)
+    answer = client_of(services_in(tmp_path, model=model)).get("/ready")
+    assert (answer.status_code, answer.get_json()["model"]) == (503, "failed")
 
 
 def test_health_and_setup_do_not_wait_for_the_model(tmp_path: Path) -> None:
@@ -240,7 +273,7 @@ def test_other_events_are_ignored_with_a_log_line(tmp_path: Path, caplog: pytest
     assert "TASKS_CREATED" in caplog.text
 
 
-def test_only_health_is_open_where_a_password_is_set(tmp_path: Path) -> None:
+def test_only_probes_are_open_where_a_password_is_set(tmp_path: Path) -> None:
     services = services_in(tmp_path, BASIC_AUTH_USER="ls", BASIC_AUTH_PASS="pä:ss")
     client = client_of(services)
     assert client.get("/health").status_code == 200
@@ -270,14 +303,14 @@ def test_label_studio_may_send_the_token_as_a_password(tmp_path: Path) -> None:
         assert answer.headers["WWW-Authenticate"].startswith("Basic")
 
 
-def test_every_route_but_health_asks_for_the_password(tmp_path: Path) -> None:
+def test_every_route_but_those_of_probes_asks_for_the_password(tmp_path: Path) -> None:
     app = create_app(services_in(tmp_path, EDGETAM_TOKEN="s3cret"))
     client, routes = app.test_client(), list(app.url_map.iter_rules())
     assert {"/metrics", "/api/<path:rest>", "/", "/predict"} <= {rule.rule for rule in routes}
     for rule in routes:
         for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
             answer = client.open(rule.rule.replace("<path:rest>", "jobs"), method=method, json={})
-            assert (answer.status_code == 401) == (rule.rule != "/health"), rule.rule
+            assert (answer.status_code == 401) == (rule.rule not in ("/health", "/ready")), rule.rule
 
 
 def test_no_answer_may_be_kept_framed_or_guessed_at(tmp_path: Path) -> None:
@@ -354,6 +387,16 @@ def test_metrics_are_prometheus_text(tmp_path: Path) -> None:
     assert "edgetam_model_ready 1" in answer.text
     assert "edgetam_queue_up 1" in answer.text
     assert "secret-path" not in answer.text
+
+
+def test_failures_are_counted_by_kind(tmp_path: Path) -> None:
+    queue = MemoryQueue(failure=QueueUnavailable("away"))
+    client = client_of(services_in(tmp_path, queue=queue))
+    client.post("/predict", json={"tasks": 7})
+    client.post("/webhook", json={"action": "START_TRAINING", "project": 7})
+    text = client.get("/metrics").text
+    assert 'edgetam_failures_total{kind="InputError"} 1' in text
+    assert 'edgetam_failures_total{kind="QueueUnavailable"} 1' in text
 
 
 def test_metrics_tell_that_redis_is_away(tmp_path: Path) -> None:

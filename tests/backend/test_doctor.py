@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from pydantic import SecretStr
 
 from backend import doctor
 from backend.doctor import Check
+from backend.embedded_redis import server_program
 from backend.label_studio import LabelStudio
 from backend.settings import Settings
+from tests.backend.queue_fixtures import until
 from tests.backend.test_label_studio import LEGACY, PAT, Imitation
 from tests.backend.web_fixtures import Answer, WebServer, local_fetcher, serving
 
@@ -244,7 +247,92 @@ def test_every_check_is_in_the_examination(tmp_path: Path) -> None:
     checks = doctor.examine(environ)
     names = [check.name for check in checks]
     assert names == [
-        *("python", "packages", "settings", "video", "model", "cache", "redis", "port", "label studio")
+        *("python", "packages", "threads", "settings", "video", "model", "cache", "temporary", "redis"),
+        *("port", "access", "label studio"),
     ]
     assert all(bool(check.cure) == (check.state != "ok") for check in checks)
     json.dumps([check.found for check in checks])
+
+
+def test_threads_are_held_against_what_may_be_used(tmp_path: Path) -> None:
+    quota = tmp_path / "cpu.max"
+    quota.write_text("50000 100000\n")  # half a processor
+    assert doctor.check_threads({}, quota).state == "warn"
+    assert "OMP_NUM_THREADS=1" in doctor.check_threads({}, quota).cure
+    assert doctor.check_threads({"OMP_NUM_THREADS": "64"}, quota).state == "warn"
+    quota.write_text("max 100000\n")
+    assert doctor.check_threads({"OMP_NUM_THREADS": "1"}, quota).state == "ok"
+    assert doctor.check_threads({"OMP_NUM_THREADS": "1"}, tmp_path / "none").state == "ok"
+
+
+def test_a_full_disk_for_temporary_files_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "GiB free" in doctor.check_temporary().found
+    monkeypatch.setattr(doctor, "NO_DISK", 2**80)
+    assert doctor.check_temporary().state == "warn"
+
+
+def test_a_redis_without_a_password_is_told(tmp_path: Path) -> None:
+    with redis_at_a_port(tmp_path, "appendonly no") as port:
+        checks = doctor.check_redis_setup(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{port}/0")))
+    assert [check.name for check in checks] == ["redis", "redis", "clock"]
+    assert "no password" in checks[0].found
+    assert "append-only" in checks[1].found
+    assert checks[2].state == "ok"
+
+
+def test_a_redis_as_it_should_be_has_nothing_to_tell(tmp_path: Path) -> None:
+    with redis_at_a_port(tmp_path, "appendonly yes\nrequirepass s3cret") as port:
+        url = f"redis://:s3cret@127.0.0.1:{port}/0"
+        checks = doctor.check_redis_setup(Settings(redis_url=SecretStr(url)))
+        assert [(check.name, check.state) for check in checks] == [("clock", "ok")]
+        wrong = Settings(redis_url=SecretStr(url.replace("s3cret", "wr0ng")))
+        assert doctor.check_redis_setup(wrong) == []
+        refused = doctor.check_redis(wrong)
+    assert refused.state == "fail"
+    assert "password included" in refused.cure
+    assert "wr0ng" not in refused.found
+
+
+def test_a_redis_that_forgets_is_told() -> None:
+    facts = {"aof_enabled": 1, "maxmemory": 10**9, "maxmemory_policy": "allkeys-lru"}
+    (check,) = doctor.redis_keeping(facts)
+    assert (check.state, "allkeys-lru" in check.found) == ("fail", True)
+    assert doctor.redis_keeping({**facts, "maxmemory": 0}) == []
+
+
+def test_clocks_apart_are_told() -> None:
+    assert doctor.check_clock(0.2).state == "ok"
+    assert "30.0 s behind" in doctor.check_clock(-30.0).found
+    assert doctor.check_clock(-30.0).state == "warn"
+
+
+def test_an_open_server_is_told() -> None:
+    assert doctor.check_access(Settings()).state == "warn"
+    assert doctor.check_access(Settings(host="127.0.0.1")).state == "ok"
+    assert doctor.check_access(Settings(token=SecretStr("t"))).state == "ok"
+
+
+@contextmanager
+def redis_at_a_port(folder: Path, options: str) -> Iterator[int]:
+    """A Redis that listens, as a team's own one does."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    given = f'port {port}\nbind 127.0.0.1\ndir {folder}\nsave ""\n{options}\n'
+    process = subprocess.Popen(
+        [str(server_program()), "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdin is not None
+        process.stdin.write(given)
+        process.stdin.close()
+        until(lambda: _listens(port))
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

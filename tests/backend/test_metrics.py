@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.metrics import BUCKETS, Family, Requests, process_families, render
+from backend.metrics import BUCKETS, Family, Requests, disk_families, process_families, render
 
 LINE = re.compile(
     r'[a-z_]+(\{[a-z]+="([^"\\\n]|\\["\\n])*"(,[a-z]+="([^"\\\n]|\\["\\n])*")*\})? [-+0-9.eInf]+'
@@ -26,7 +27,7 @@ def test_histograms_count_up_to_all(times: list[float]) -> None:
     requests = Requests()
     for seconds in times:
         requests.add("/predict", 200, seconds)
-    (_, histogram) = requests.families()
+    _, histogram, _ = requests.families()
     buckets = [value for suffix, _, value in histogram.samples if suffix == "_bucket"]
     if not times:
         assert not buckets
@@ -37,9 +38,24 @@ def test_histograms_count_up_to_all(times: list[float]) -> None:
 
 def test_families_without_samples_are_left_out() -> None:
     assert render([Family("a", "counter", "Help.", [])]) == "\n"
-    assert render(Requests().families()) == "\n"
+    assert render(Requests().families()).splitlines()[2:] == ['edgetam_failures_total{kind="unexpected"} 0']
 
 
-def test_memory_is_told() -> None:
-    for family in process_families():
-        assert family.samples[0][2] > 1_000_000
+def test_the_process_tells_of_itself() -> None:
+    told = {family.name: family.samples[0] for family in process_families()}
+    assert told["edgetam_build_info"][1]["version"]
+    assert told["process_cpu_seconds_total"][2] > 0
+    assert told.get("process_resident_memory_bytes", ("", {}, 2e6))[2] > 1_000_000
+
+
+def test_free_space_is_told_by_folder(tmp_path: Path) -> None:
+    (family,) = disk_families({"cache": tmp_path, "state": tmp_path / "not" / "there"})
+    assert [labels["folder"] for _, labels, _ in family.samples] == ["cache", "state"]
+    assert {value > 0 for _, _, value in family.samples} == {True}
+
+
+def test_failures_count_by_kind() -> None:
+    requests = Requests()
+    for kind in ("InputError", "unexpected", "InputError"):
+        requests.fail(kind)
+    assert 'edgetam_failures_total{kind="InputError"} 2' in render(requests.families())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,17 @@ import psutil
 import pytest
 from PIL import Image
 
+from backend.commands import worker as worker_command
 from backend.commands.options import environment_of, environment_table
 from backend.commands.serve import with_threads
-from backend.commands.worker import job_functions, parse_queues
+from backend.commands.worker import job_functions, parse_queues, signs_of_life
+from backend.embedded_redis import EmbeddedRedis
 from backend.project_models import ProjectModels
 from backend.settings import Settings
+from backend.worker import Worker
 from edgetam_model import InputError
 from edgetam_model.cli import build_parser, main
-from tests.backend.queue_fixtures import until
+from tests.backend.queue_fixtures import new_queue, until
 from tests.backend.server_fixtures import IMAGE_CONFIG, click, image_task, predict_body
 from tests.backend.serving_load import crowd_at
 from tests.backend.web_fixtures import Answer, WebServer, serving
@@ -60,6 +64,7 @@ def server(folder: Path, *options: str, **environ: str) -> Iterator[tuple[subpro
             for name, text in os.environ.items()
             if not name.startswith(("EDGETAM", "LABEL_STUDIO"))
         },
+        "EDGETAM_RUNTIME": "torch",
         "MODEL_DIR": str(folder / "models"),
         "EDGETAM_CACHE": str(folder / "cache"),
         "OMP_NUM_THREADS": "1",
@@ -144,6 +149,25 @@ def test_ten_people_click_while_two_videos_are_tracked(tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+def test_what_has_begun_is_answered_after_sigterm(tmp_path: Path) -> None:
+    with serving() as web, ThreadPoolExecutor(1) as pool:
+        web.routes["/a.png"] = Answer(png(), pause_s=0.5 / (len(png()) // 1000 + 1))
+        hosts = f"127.0.0.1:{web.port}"
+        options = ("--weights", "default", "--workers", "0")
+        with server(tmp_path, *options, EDGETAM_ALLOWED_HOSTS=hosts) as (process, url):
+            until(lambda: call(f"{url}/ready")[0] == 200, 60)
+            web.routes["/b.png"] = Answer(png())
+            known = predict_body(image_task(f"{web.url}/b.png"), context={"result": [click(50, 50)]})
+            assert call(f"{url}/predict", known)[0] == 200  # the first one takes longer
+            body = predict_body(image_task(f"{web.url}/a.png"), context={"result": [click(50, 50)]})
+            answer = pool.submit(call, f"{url}/predict", body)
+            until(lambda: len(web.asked) == 2, 20)
+            assert not answer.done()
+            process.send_signal(signal.SIGTERM)
+            assert answer.result(20)[0] == 200
+            assert process.wait(20) == 0
+
+
 def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> None:
     with server(tmp_path, "--weights", "default") as (process, _):
         assert stopped(process, signal.SIGINT) < 10
@@ -204,8 +228,40 @@ def test_a_worker_can_do_what_the_server_asks_for(tmp_path: Path) -> None:
     assert set(job_functions(settings, ProjectModels.from_settings(settings))) == {"track", "fit"}
 
 
+def test_a_probe_s_file_is_there_as_long_as_the_queue_knows_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_command, "ALIVE", 0.05)
+    file = tmp_path / "alive"
+    file.touch()
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        worker = Worker(new_queue(redis.url), {})
+        with signs_of_life(file, worker):
+            assert not file.exists(), "that was another worker's"
+            worker._tick()
+            until(file.exists, 5)
+            worker._leave()
+            time.sleep(0.2)  # a look under way may still touch it
+            os.utime(file, (1, 1))
+            time.sleep(0.3)
+            assert file.stat().st_mtime == 1
+        assert not file.exists()
+        worker.queue.store.redis.close()
+
+
+def test_a_probe_s_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    worker = Worker(new_queue("unix:///nowhere"), {})
+    with (
+        pytest.raises(InputError, match="cannot be written"),
+        signs_of_life(tmp_path / "a" / "b", worker),
+    ):
+        pass
+
+
 def test_cores_are_shared_out_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert with_threads({}, 1)["OMP_NUM_THREADS"] == "4"
     assert with_threads({}, 20)["OMP_NUM_THREADS"] == "1"
-    assert with_threads({"OMP_NUM_THREADS": "3"}, 1) == {"OMP_NUM_THREADS": "3"}
+    told = {"OMP_NUM_THREADS": "3"}
+    assert with_threads(told, 1) == {**told, "EDGETAM_THREADS": "3"}
+    assert with_threads({**told, "EDGETAM_THREADS": "1"}, 1) == {**told, "EDGETAM_THREADS": "1"}
