@@ -111,7 +111,9 @@ local function create(id, kind, queue, payload, title, timeout, max_attempts, tt
     'max_attempts', max_attempts, 'ttl', ttl, 'state', 'queued', 'attempt', 0, 'failures', 0,
     'created', now, 'due', due, 'ticket', '', 'ticketed', now)
   redis.call('ZADD', at('waiting', queue), due, id)
-  redis.call('ZADD', P .. 'recent', clock[1] * 1000000 + clock[2], id)  -- jobs of one ms stay in order
+  local place = clock[1] * 1000000 + clock[2]  -- jobs of one ms stay in order, and those after a clock's fall
+  local last = redis.call('ZREVRANGE', P .. 'recent', 0, 0, 'WITHSCORES')[2]
+  redis.call('ZADD', P .. 'recent', math.max(place, tonumber(last or 0) + 1), id)
   redis.call('ZREMRANGEBYRANK', P .. 'recent', 0, -10001)
 end
 """
@@ -359,9 +361,21 @@ local grace, quiet = tonumber(ARGV[3]), tonumber(ARGV[4])
 local since = now - tonumber(redis.call('GET', P .. 'swept') or 0)
 if since >= 0 and since < quiet then return {} end
 redis.call('SET', P .. 'swept', now)
-if since > watch then
+if since > watch or since < 0 then
   for _, id in ipairs(redis.call('ZRANGE', P .. 'running', 0, -1)) do
     redis.call('ZADD', P .. 'running', now, id)
+  end
+end
+if since < 0 then
+  redis.call('DEL', P .. 'yielded')
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'workers', '(' .. now, '+inf')) do
+    redis.call('ZADD', P .. 'workers', now, name)
+  end
+  for i = 5, #ARGV, 2 do
+    for _, id in ipairs(redis.call('ZRANGE', at('waiting', ARGV[i]), 0, -1)) do
+      redis.call('ZINCRBY', at('waiting', ARGV[i]), since, id)
+      set(id, 'due', (tonumber(get(id, 'due')) or now) + since, 'ticketed', now)
+    end
   end
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'running', '-inf', now - lease)) do

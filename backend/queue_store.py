@@ -70,14 +70,17 @@ class Store:
     def run(self, script: str, *args: str | bytes | float) -> Any:
         """Run one of `queue_scripts`; Redis learns it again by itself after a restart.
 
+        Half of a surrogate pair, which JSON may hold and UTF-8 may not, is written as `\\udcff`.
+
         Raises:
             QueueUnavailable: as everywhere here, when Redis cannot be reached.
         """
         known = self._scripts.get(script) or self._scripts.setdefault(
             script, self.redis.register_script(script)
         )
+        plain = [arg.encode("utf-8", "backslashreplace") if isinstance(arg, str) else arg for arg in args]
         with reaching_redis():
-            return known(keys=[self.namespace], args=list(args))
+            return known(keys=[self.namespace], args=plain)
 
     def ask(self, answer: object, kind: type[T]) -> T:
         """The client's answer with its type: its own types also allow for an asynchronous client."""

@@ -127,14 +127,17 @@ class EdgeTAMConfig:
         """Build a config from JSON values.
 
         Raises:
-            InputError: an unknown field, or sizes that do not fit together.
+            InputError: an unknown field, what is no size, or sizes that do not fit together.
         """
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(f"config.{unknown[0]}", "unknown field")
         sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**sizes)
+        try:
+            return cls(**sizes)
+        except (TypeError, ArithmeticError) as error:
+            raise InputError("config", f"expected numbers and lists of them: {error}") from error
 
 
 CONFIGS: Mapping[str, EdgeTAMConfig] = MappingProxyType(

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from av.error import FFmpegError
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
@@ -216,13 +217,21 @@ class Cursor:
             self.close()
             self._container = Container(self._path, self._limits)
             self._container.read_video_only()
-        if slot != FROM_THE_START:
-            self._container.file.seek(int(self._starts[slot]), stream=self._container.stream)
         self._slot = slot
-        self._frames = self._numbered(self._container)
+        self._frames = self._numbered(self._container) if self._is_found(self._container) else iter(())
         self._at = -1
         self._broken_slot = None
         self._step()
+
+    def _is_found(self, container: Container) -> bool:
+        """Go to the slot's keyframe; False where the file's index is too damaged to lead there."""
+        if self._slot == FROM_THE_START:
+            return True
+        try:
+            container.file.seek(int(self._starts[self._slot]), stream=container.stream)
+        except FFmpegError:
+            return False
+        return True
 
     def _step(self) -> None:
         self._before = self._at

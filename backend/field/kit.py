@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from edgetam_model import InputError
 
 WORK = "work"
 MAX_MANIFEST = 256 * 2**20  # bytes; 100,000 tasks have some 60 MB
+# What `zipfile` was seen to raise over damaged files; a full disk is the one OSError among them.
+DAMAGE = (zipfile.BadZipFile, EOFError, RuntimeError, OSError, UnicodeDecodeError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -150,8 +154,8 @@ def _unpacked(archive: Path) -> tuple[Path, Manifest]:
                     raise InputError("kit", f"{folder} is there already, and is not this kit's")
                 return folder, manifest
             _extract(packed, manifest, folder)
-    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
-        raise InputError("kit", f"{archive.name} is damaged: {error}") from error
+    except DAMAGE as error:
+        raise InputError("kit", f"{archive.name} is damaged or cannot be unpacked: {error}") from error
     return folder, manifest
 
 
