@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-long test-platforms test-install test-chaos bench weights lock sbom audit clean
+.PHONY: demo test check test-long test-platforms test-install test-chaos bench weights release-coreml lock sbom audit clean
 
 # PyTorch first and by its exact version, so that nothing that depends on it chooses another build.
 $(VENV)/ready: pyproject.toml
@@ -66,6 +66,10 @@ weights: $(VENV)/ready
 # the first test, hence its time limit. Logs and screenshots of the newest run lie in .platforms/logs/latest.
 test-platforms: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m platforms --timeout 1500 --durations 5 tests/platforms
+
+# Core ML packages of the weights that ship, verified, with checksums.
+release-coreml: $(VENV)/ready
+	$(BIN)/edgetam export release --weights default --out dist/coreml --force
 
 clean:
 	rm -rf $(VENV) demo-out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,7 +10,20 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import NoReturn
 
-from edgetam_model.commands import ablate, data, evaluate, fit, info, segment, track, train, versions, weights
+from edgetam_model.commands import (
+    ablate,
+    bench,
+    data,
+    evaluate,
+    export,
+    fit,
+    info,
+    segment,
+    track,
+    train,
+    versions,
+    weights,
+)
 from edgetam_model.errors import EdgeTAMError, InputError
 
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130
@@ -95,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="show what happens inside (-vv: everything), on stderr",
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
-    for own in (segment, track, info, evaluate, fit, train, ablate, data, weights, versions):
+    for own in (segment, track, info, evaluate, fit, train, ablate, bench, export, data, weights, versions):
         own.register(verbs)
     for plugin in sorted(entry_points(group=PLUGINS), key=lambda plugin: plugin.name):
         _add_plugin(plugin, verbs)

@@ -20,7 +20,7 @@ def quiet(*, bars: bool = False) -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            for kind in (FutureWarning, DeprecationWarning, RuntimeWarning):
+            for kind in (FutureWarning, DeprecationWarning, RuntimeWarning, ResourceWarning):
                 warnings.simplefilter("ignore", kind)
             if bars:
                 with redirect_stderr(io.StringIO()):
