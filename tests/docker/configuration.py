@@ -30,7 +30,8 @@ OTHERS = {
     "EDGETAM_RUNTIME": "who computes: `auto` (OpenVINO where it is installed and the model on the processor, "
     "else PyTorch), `torch`, `compiled` or `openvino`",
     "EDGETAM_PRECISION": "`fp32`, or `bf16` where the processor has units for it",
-    "EDGETAM_THREADS": "threads of OpenVINO in one process; 0: one for each core",
+    "EDGETAM_THREADS": "threads of OpenVINO in one process; not set: OMP_NUM_THREADS, else one for each core",
+    "EDGETAM_QUALITY": "`exact`, or `fast`: published-size weights see half as many pixels each way",
     "TMPDIR": "where long tracks keep their finished frames: a disk, not memory",
     "EDGETAM_WEIGHTS_URL": "a mirror of the published weights; their hash is checked all the same",
     "XDG_CACHE_HOME": "its folder `edgetam` is the default of `EDGETAM_CACHE`",
