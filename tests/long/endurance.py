@@ -42,18 +42,14 @@ def main() -> None:
                     now = time.process_time()
                     cost[result.frame] = 1e3 * (now - used) / (result.frame - before)
                     before, used = result.frame, now
-                    print(
-                        f"frame {result.frame}: {memory[result.frame]:.0f} MiB, {cost[result.frame]:.1f} core-ms",
-                        flush=True,
-                    )
+                    mib, core = memory[result.frame], cost[result.frame]
+                    print(f"{result.frame}: {mib:.0f} MiB, {core:.1f} core-ms", flush=True)  # noqa: T201
     settled = min(memory)
     growth = max(memory.values()) / memory[settled] - 1
-    slope = (
-        float(np.polyfit(list(cost), list(cost.values()), 1)[0])
-        * args.frames
-        / float(np.mean(list(cost.values())))
-    )
-    print(json.dumps({"frames": args.frames, "objects": args.objects, "growth": growth, "cost_drift": slope}))
+    frames, taken = list(cost), list(cost.values())
+    drift = float(np.polyfit(frames, taken, 1)[0]) * args.frames / float(np.mean(taken))
+    said = {"frames": args.frames, "objects": args.objects, "growth": growth, "cost_drift": drift}
+    print(json.dumps(said))  # noqa: T201
 
 
 if __name__ == "__main__":
