@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edgetam_model.commands.progress import stderr_meter
-from edgetam_model.commands.terminal import print_json, say
+from edgetam_model.commands.terminal import say
 from edgetam_model.errors import InputError
 
 if TYPE_CHECKING:  # torch takes a second to import, and help must not wait for it
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         from edgetam_model.render import save_png
 
         say(f"picture: {save_png(args.plot, plot_growth(rows))}")
-    print_json({"machine": machine.to_dict(), "rows": [row.to_dict() for row in rows]})
+    say(json.dumps({"machine": machine.to_dict(), "rows": [row.to_dict() for row in rows]}))
     return 0
 
 
