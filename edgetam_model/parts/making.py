@@ -22,15 +22,19 @@ from edgetam_model.parts.specs import (
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "int32": torch.int32}
 
 
-def make_parts(model: EdgeTAM) -> Mapping[str, nn.Module]:
+def make_parts(model: EdgeTAM, *, compact: bool = True) -> Mapping[str, nn.Module]:
     """The parts by name, in eval mode. They share the model's weights; a model in eval mode, in float32.
 
     One set serves any `Slots`: how many there are shows in the inputs, which `part_specs` describes. Query
     and key projections of the memory attention are copies, so that weights that change need new parts.
+
+    Args:
+        model: fused or not.
+        compact: for files, rather compute a table than carry it; the numbers are the same.
     """
     parts = {
         IMAGE_ENCODER: ImageEncoderPart(model),
-        MASK_DECODER: MaskDecoderPart(model),
+        MASK_DECODER: MaskDecoderPart(model, compact=compact),
         MEMORY_ENCODER: MemoryEncoderPart(model),
         MEMORY_ATTENTION: MemoryAttentionPart(model),
     }

@@ -48,7 +48,7 @@ class OpenVinoBackend:
         self.folder = folder or cache_dir() / "openvino"
         self._own_views = Slots(objects=2).views(model.config) > 1
         self._weights = model.fingerprint()
-        self._parts = make_parts(model)
+        self._parts = make_parts(model, compact=False)
         self._core = openvino.Core()
         self._requests: dict[Graph, Any] = {}
         self._lock = threading.Lock()

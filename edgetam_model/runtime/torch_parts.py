@@ -27,7 +27,7 @@ class TorchBackend:
 
     def __init__(self, model: EdgeTAM, *, compiled: bool = False, bf16: bool = False) -> None:
         self.device, self.compiled, self.bf16 = model.device, compiled, bf16
-        self._parts: dict[str, Callable[..., Any]] = dict(make_parts(model))
+        self._parts: dict[str, Callable[..., Any]] = dict(make_parts(model, compact=False))
         if compiled:
             mode = "reduce-overhead" if self.device.type == "cuda" else None
             self._parts = {
