@@ -25,7 +25,7 @@ check: $(VENV)/ready
 
 # One thread a process and a process a core: threads of two processes on one core wait for each other.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # Long clips; about ten minutes on two cores. Results stand in docs/log.md.
 test-long: $(VENV)/ready

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from edgetam_model import EdgeTAMError, InputError
 
@@ -102,10 +103,15 @@ def run(args: argparse.Namespace) -> int:
         with demo(options, tell) as outcome:
             document = outcome.document(args.out)
             text = json.dumps(document, indent=2) if args.json else summary(document, kept=kept)
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
-            if kept:
-                _wait(document["server"])
+            try:  # from the first line on, which tells that it may be pressed
+                sys.stdout.write(text + "\n")
+                sys.stdout.flush()
+                if kept:
+                    _watch(document["server"])
+            except KeyboardInterrupt:
+                if not kept:
+                    raise
+                tell("stopping")
     return 0
 
 
@@ -161,7 +167,7 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _wait(url: str) -> None:
+def _watch(url: str) -> NoReturn:
     """Until Ctrl-C.
 
     Raises:
@@ -169,12 +175,9 @@ def _wait(url: str) -> None:
     """
     from backend.demo_programs import fetch
 
-    try:
-        while True:
-            time.sleep(LOOK)
-            fetch(f"{url}/health")
-    except KeyboardInterrupt:
-        tell("stopping")
+    while True:
+        time.sleep(LOOK)
+        fetch(f"{url}/health")
 
 
 def tell(line: str) -> None:

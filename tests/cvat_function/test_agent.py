@@ -302,6 +302,8 @@ def test_objects_of_a_frame_share_its_encoding(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(EdgeTAM, "encode_image", counted)
     function, context = tiny_tracker(tmp_path, tiny_model()), Context("rectangle")
+    function.preprocess_image(context, Image.fromarray(scene()[2][0]))  # the model loads and warms up
+    encoded.clear()
     shown = [function.preprocess_image(context, Image.fromarray(rgb)) for rgb, _ in scene()[:2]]
     truth = scene()[0][1]
     states = [

@@ -86,7 +86,7 @@ def queries() -> Iterator[tuple[str, str]]:
         yield f"keda-{trigger['name']}", trigger["metadata"]["query"]
 
 
-@pytest.mark.parametrize(("place", "query"), queries(), ids=lambda text: text[:40])
+@pytest.mark.parametrize(("place", "query"), list(queries()), ids=lambda text: text[:40])
 def test_a_query_asks_for_what_is_there(place: str, query: str, exported: Metrics) -> None:
     bare = re.sub(r"\[[^]]*\]", "", query)
     assert bare.count("(") == bare.count(")")
