@@ -34,8 +34,8 @@ class RuntimeOptions:
     Attributes:
         runtime: "torch" as the modules are, "compiled" by PyTorch, "openvino" on a processor; "auto":
             OpenVINO where it is installed and the model on the CPU, else "torch".
-        precision: "fp32" keeps every mask; "bf16" computes all but the mask decoder in bfloat16, where the
-            processor has units for it; "auto": fp32.
+        precision: "fp32" keeps every mask; "bf16" computes some parts in bfloat16, where the processor
+            has units for it; "auto": fp32.
         threads: for OpenVINO; 0: one for each core.
         quality: "exact", or "fast": a published-size model sees half as many pixels each way, see `quality`.
 

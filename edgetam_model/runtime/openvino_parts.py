@@ -19,8 +19,8 @@ from edgetam_model import nn, parts
 from edgetam_model.hub import cache_dir, locked
 from edgetam_model.model import EdgeTAM
 from edgetam_model.parts.making import example_inputs, make_parts
-from edgetam_model.parts.specs import MASK_DECODER, Slots
-from edgetam_model.runtime.graphs import Graph
+from edgetam_model.parts.specs import Slots
+from edgetam_model.runtime.graphs import Graph, kept_single
 
 BATCHES = (4, 1)  # four share what the memory attention does before it looks at memories, a fifth of it
 KEPT_BYTES = 2 << 30  # of converted graphs on disk; a published-size set for one object takes 62 MB
@@ -34,7 +34,7 @@ class OpenVinoBackend:
 
     Args:
         model: fused, in eval mode, float32, on the CPU.
-        bf16: bfloat16 but for the mask decoder, whose error masks show.
+        bf16: bfloat16 but for the parts of `kept_single`.
         threads: to compute with; 0: as many as OpenVINO finds right for this machine.
         folder: for converted graphs, shared by all processes.
     """
@@ -46,6 +46,7 @@ class OpenVinoBackend:
 
         self.config, self.bf16, self.threads = model.config, bf16, threads
         self.folder = folder or cache_dir() / "openvino"
+        self._single = kept_single(model.config)
         self._own_views = Slots(objects=2).views(model.config) > 1
         self._weights = model.fingerprint()
         self._parts = make_parts(model, compact=False)
@@ -56,7 +57,7 @@ class OpenVinoBackend:
     @property
     def name(self) -> str:
         """See `Backend`."""
-        return f"OpenVINO, {'bf16, mask decoder fp32' if self.bf16 else 'fp32'}"
+        return f"OpenVINO, {'bf16' if self.bf16 else 'fp32'}"
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -79,7 +80,7 @@ class OpenVinoBackend:
         path = self._converted(graph)
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 and graph.part != MASK_DECODER else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 and graph.part not in self._single else "f32",
         }
         if self.threads:
             options["INFERENCE_NUM_THREADS"] = self.threads

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from edgetam_model.model import EdgeTAM
 from edgetam_model.parts.making import make_parts
-from edgetam_model.parts.specs import MASK_DECODER
-from edgetam_model.runtime.graphs import Graph
+from edgetam_model.runtime.graphs import Graph, kept_single
 
 BATCHES = (16, 8, 4, 2, 1)  # powers of two, so that at most five graphs of a part are ever compiled
 
@@ -22,11 +21,12 @@ class TorchBackend:
     Args:
         model: fused, in eval mode, float32.
         compiled: by TorchInductor; on a GPU with CUDA graphs. Each graph compiles when it is first run.
-        bf16: matrix products in bfloat16, but for the mask decoder's.
+        bf16: matrix products in bfloat16 but for the parts of `kept_single`.
     """
 
     def __init__(self, model: EdgeTAM, *, compiled: bool = False, bf16: bool = False) -> None:
         self.device, self.compiled, self.bf16 = model.device, compiled, bf16
+        self._single = kept_single(model.config)
         self._parts: dict[str, Callable[..., Any]] = dict(make_parts(model, compact=False))
         if compiled:
             mode = "reduce-overhead" if self.device.type == "cuda" else None
@@ -47,7 +47,7 @@ class TorchBackend:
 
     def run(self, graph: Graph, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """See `Backend`."""
-        half = self.bf16 and graph.part != MASK_DECODER
+        half = self.bf16 and graph.part not in self._single
         if self.compiled and self.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):

@@ -61,6 +61,18 @@ def test_every_part(part: str, folder: Path) -> None:
         assert (one - other).abs().max() <= 5e-6 * other.abs().max()
 
 
+@torch.inference_mode()
+def test_half_the_precision_where_masks_bear_it(folder: Path) -> None:
+    model = windowed_model()
+    half = OpenVinoBackend(model, bf16=True, threads=1, folder=folder)
+    for part in PARTS:
+        graph = Graph(part, Slots(objects=2))
+        given = inputs(model, graph)
+        wanted = backend(model, folder).run(graph, given)
+        same = all(torch.equal(*pair) for pair in zip(half.run(graph, given), wanted, strict=True))
+        assert same or part not in (IMAGE_ENCODER, MASK_DECODER)
+
+
 def tracked(model: EdgeTAM, frames: Sequence[np.ndarray], masks: dict[int, np.ndarray]) -> list[FrameResult]:
     with VideoTracker(model).open(list(frames)) as session:
         for object_id, mask in masks.items():
