@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from edgetam_model.bench.suite import Row
 
-SIZE, MARGIN = (760, 420), (70, 40, 30, 50)  # left, top, right, bottom
+SIZE, MARGIN = (760, 420), (90, 40, 30, 50)  # left, top, right, bottom
 COLOURS = ((200, 30, 60), (40, 120, 190), (90, 150, 80), (200, 150, 40), (120, 80, 160), (90, 90, 96))
 INK, GRID = (40, 40, 46), (222, 222, 228)
 
