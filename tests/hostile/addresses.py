@@ -185,7 +185,7 @@ def _misbehaving(web: WebServer) -> list[tuple[str, str]]:
     routes: dict[str, tuple[Route, str]] = {
         "/huge": (Answer(body, declared=10 * 2**30), "more than the limit of"),
         "/endless": (Answer(body * 2000, declared=-1), "more than the limit of"),
-        "/drip": (Answer(body, pause_s=0.6), "took more than|stalled|limit"),
+        "/drip": (Answer(body, pause_s=0.6), "took more than|timed out|stalled|limit"),
         "/stall": (Answer(body, pause_s=30), "stalled|took more than"),
         "/silent": (_sleeping, "gave no answer in time|stalled"),
         "/cut": (Answer(body, cut=100), "was cut off|bytes are missing"),
