@@ -145,8 +145,9 @@ def test_every_link_of_the_status_page_stays_below_the_prefix(url: str) -> None:
 
 
 def test_a_job_can_be_cancelled_through_the_proxy(url: str) -> None:
-    (job,) = call(f"{url}/api/jobs", headers=TOKEN)[1]["jobs"][:1]
-    assert call(f"{url}/api/jobs/{job['id']}/cancel", {}, TOKEN)[1]["job"]["state"] == "cancelled"
+    event = {"action": "ANNOTATION_CREATED", "project": {"id": 8}}
+    job_id = call(f"{url}/webhook", event, TOKEN)[1]["job_id"]
+    assert call(f"{url}/api/jobs/{job_id}/cancel", {}, TOKEN)[1]["job"]["state"] == "cancelled"
 
 
 def test_nginx_gets_the_same_prefix_and_limits() -> None:
