@@ -127,11 +127,11 @@ def test_every_hostile_address_is_refused_with_its_reason(trap: Trap) -> None:
     assert trap.canary.asked == []
     assert sent_tokens({"web": trap.web}) == []
     assert {asked.headers["Authorization"] for asked in trap.studio.asked} == {f"Token {TOKEN}"}
+    no_secret_is_written_down(trap)
 
 
-def test_no_secret_is_written_down(trap: Trap) -> None:
+def no_secret_is_written_down(trap: Trap) -> None:
     """After all that: not in a log, not in what Redis keeps, not among the words of a process."""
-    assert trap.studio.asked, "the token was used"
     written = [path for path in trap.folder.rglob("*") if path.is_file() and path.suffix in (".log", ".aof")]
     assert {path.name for path in written} >= {"server.log", "worker.log", "appendonly.aof"}
     assert [path.name for path in written if TOKEN.encode() in path.read_bytes()] == []
