@@ -138,9 +138,9 @@ class ProjectModels:
 
         def load(name: VersionName) -> EdgeTAM:
             # Torch takes a second to import: not before it is needed.
-            from edgetam_model import accelerate, load_model
+            from edgetam_model import accelerate, load_model, warm_up
 
-            return accelerate(load_model(store.weights_file(name), settings.device))
+            return warm_up(accelerate(load_model(store.weights_file(name), settings.device)))
 
         return cls(BackgroundModel.from_settings(settings), store, load)
 

@@ -126,7 +126,7 @@ def run_run(args: argparse.Namespace) -> int:
     from backend.field.desk import Desk
     from backend.field.kit import Kit
     from backend.field.serving import listening
-    from edgetam_model import InputError, accelerate, load_model
+    from edgetam_model import InputError, accelerate, load_model, warm_up
 
     if not 0 <= args.port <= 65535:
         raise InputError("port", f"expected 0 to 65535, got {args.port}")
@@ -136,7 +136,7 @@ def run_run(args: argparse.Namespace) -> int:
     key = secrets.token_urlsafe(24)
     with ExitStack() as stack:
         stack.enter_context(kit.held())
-        desk = Desk(kit, lambda: accelerate(load_model(weights, args.device)))
+        desk = Desk(kit, lambda: warm_up(accelerate(load_model(weights, args.device))))
         stack.callback(desk.close)
         with listening(desk, key, args.port) as server:
             url = f"http://127.0.0.1:{server.port}/?key={key}"

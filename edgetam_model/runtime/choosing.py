@@ -63,7 +63,8 @@ class RuntimeOptions:
         Raises:
             InputError: a value that is not known, named by its variable.
         """
-        threads = os.environ.get(THREADS_VARIABLE) or os.environ.get("OMP_NUM_THREADS") or "0"
+        own = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # by levels, of which the first counts
+        threads = os.environ.get(THREADS_VARIABLE) or (own if own.isdecimal() else "0")
         if not threads.isdecimal():
             raise InputError(THREADS_VARIABLE, f"expected a number of threads, got {threads!r:.40}")
         runtime, precision = (

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgetam_model import model as model_file
-from edgetam_model import nn, parts
+from edgetam_model import config, model, nn, parts
+from edgetam_model.errors import EdgeTAMError
 from edgetam_model.hub import cache_dir, locked
 from edgetam_model.model import EdgeTAM
 from edgetam_model.parts.making import example_inputs, make_parts
@@ -72,11 +72,26 @@ class OpenVinoBackend:
     def run(self, graph: Graph, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """See `Backend`. One run at a time: it takes all threads, and a second would wait for them anyway."""
         with self._lock:
-            request = self._requests.get(graph) or self._prepare(graph)
+            if graph not in self._requests:
+                self._requests[graph] = self._prepared(graph)
+            request = self._requests[graph]
             out = request.infer([one.numpy() for one in inputs], share_inputs=True)
             return [torch.from_numpy(out[index]) for index in range(len(out))]
 
-    def _prepare(self, graph: Graph) -> Any:
+    def _prepared(self, graph: Graph) -> Any:
+        """A request of the compiled graph.
+
+        Raises:
+            EdgeTAMError: it cannot be made, or not be kept.
+        """
+        try:
+            return self._compiled(graph)
+        except (OSError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            what = f"OpenVINO cannot prepare {graph.part} in {self.folder}: {reason}"
+            raise EdgeTAMError(f"{what}; EDGETAM_RUNTIME=torch does without") from error
+
+    def _compiled(self, graph: Graph) -> Any:
         path = self._converted(graph)
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -90,8 +105,7 @@ class OpenVinoBackend:
             _log.warning("%s is damaged and made anew: %s", path.name, str(error).splitlines()[0])
             path.unlink(missing_ok=True)
             compiled = self._core.compile_model(str(self._converted(graph)), "CPU", options)
-        request = self._requests[graph] = compiled.create_infer_request()
-        return request
+        return compiled.create_infer_request()
 
     def _converted(self, graph: Graph) -> Path:
         """The graph's file, made unless it is there; processes that start together make it once."""
@@ -144,9 +158,10 @@ def _code() -> str:
     """What a converted graph depends on besides weights: the code that it was made from, and by what."""
     import openvino
 
-    digest = hashlib.sha256(openvino.get_version().encode())
+    digest = hashlib.sha256(f"{openvino.get_version()} {torch.__version__}".encode())
     folders = [Path(str(one.__file__)).parent for one in (nn, parts)]
-    for file in [Path(model_file.__file__), *sorted(f for folder in folders for f in folder.glob("*.py"))]:
+    modules = [Path(__file__), *(Path(str(one.__file__)) for one in (config, model))]
+    for file in [*modules, *sorted(f for folder in folders for f in folder.glob("*.py"))]:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -69,6 +69,9 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setenv(f"EDGETAM_{name}", value)
     assert RuntimeOptions.from_environment() == RuntimeOptions("openvino", "fp32", 3, "fast")
+    monkeypatch.delenv("EDGETAM_THREADS")
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert RuntimeOptions.from_environment().threads == 4
     monkeypatch.setenv("EDGETAM_THREADS", "many")
     with pytest.raises(InputError, match="EDGETAM_THREADS: expected a number"):
         RuntimeOptions.from_environment()
