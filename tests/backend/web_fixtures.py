@@ -115,6 +115,7 @@ def serving() -> Iterator[WebServer]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 128  # of 5, the sixth of many at once waits a second for its second try
 
         def handle_error(self, *args: object) -> None:
             pass

@@ -188,7 +188,7 @@ def _misbehaving(web: WebServer) -> list[tuple[str, str]]:
     routes: dict[str, tuple[Route, str]] = {
         "/huge": (Answer(body, declared=10 * 2**30), "more than the limit of"),
         "/endless": (Answer(body * 2000, declared=-1), "more than the limit of"),
-        "/drip": (Answer(body, pause_s=0.6), SLOW),
+        "/drip": (Answer(body * 3, pause_s=0.6), SLOW),
         "/stall": (Answer(body, pause_s=30), SLOW),
         "/silent": (_sleeping, SLOW),
         "/cut": (Answer(body, cut=100), "was cut off|bytes are missing"),

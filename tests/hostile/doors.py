@@ -38,8 +38,8 @@ LIMITS = {
     "EDGETAM_MAX_SECONDS": "3600",
     "EDGETAM_MAX_MEDIA_BYTES": "4MiB",
     "EDGETAM_CVAT_MAX_IMAGE_BYTES": str(4 * 2**20),
-    "EDGETAM_FETCH_SECONDS": "3",
-    "EDGETAM_STALL_SECONDS": "1",
+    "EDGETAM_FETCH_SECONDS": "6",
+    "EDGETAM_STALL_SECONDS": "2",
 }
 OVER = 120.0  # seconds until all jobs of a list must be over
 CLICKED = {"result": [click(50, 50)]}
