@@ -22,7 +22,9 @@ from edgetam_model import DemoClip, open_source, render_demo_clip
 
 Tell = Callable[[str], None]
 
-SERVE_SECONDS = 120.0  # until `edgetam serve` answers: torch takes a second to import, 20 on a busy machine
+# Until `edgetam serve` can be used: 2 s, 20 on a busy machine; half a minute more, or two there, where the
+# model is prepared for this machine.
+SERVE_SECONDS = 300.0
 ANSWER_SECONDS = "2"  # of each press: how often the progress is told
 KEPT = ("EDGETAM_WEIGHTS", "EDGETAM_DEVICE", "EDGETAM_CACHE", "EDGETAM_OFFLINE")  # of this process's settings
 
@@ -110,7 +112,7 @@ def demo(options: DemoOptions, tell: Tell) -> Iterator[Outcome]:
         tell("rendering the clip")
         clip = render_demo_clip(options.out / results.CLIP)
         url = f"http://127.0.0.1:{options.port or free_port()}"
-        tell(f"starting edgetam serve at {url}")
+        tell(f"starting edgetam serve at {url} (the first start prepares the model for this machine)")
         stack.enter_context(_server(options, url, site))
         task = Task(1, clip.path.name)  # a file below EDGETAM_MEDIA_ROOTS
         if site is not None:
@@ -128,7 +130,8 @@ def _server(options: DemoOptions, url: str, site: Site | None) -> AbstractContex
     environ |= {"MODEL_DIR": str(options.state / "server"), "EDGETAM_ANSWER_SECONDS": ANSWER_SECONDS}
     host, port = url.removeprefix("http://").split(":")
     command = [sys.executable, "-m", "edgetam_model.cli", "serve", "--host", host, "--port", port]
-    return running("edgetam serve", command, environ, options.state / "server.log", url, SERVE_SECONDS)
+    log = options.state / "server.log"
+    return running("edgetam serve", command, environ, log, f"{url}/ready", SERVE_SECONDS)
 
 
 def server_environment(environ: Mapping[str, str]) -> dict[str, str]:

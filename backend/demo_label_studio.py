@@ -92,7 +92,7 @@ def serving(program: Path, folder: Path, tell: Tell) -> Iterator[Site]:
     command += ["--data-dir", str(data)]
     tell("starting Label Studio (the first start takes half a minute and more)")
     log = folder / "label-studio.log"
-    with running("Label Studio", command, environment(site, data), log, site.url, START_SECONDS):
+    with running("Label Studio", command, environment(site, data), log, f"{site.url}/health", START_SECONDS):
         yield site
 
 

@@ -33,16 +33,16 @@ class ProgramFailed(EdgeTAMError):  # noqa: N818  a state, as its neighbours
 
 @contextmanager
 def running(
-    name: str, command: Sequence[str], environ: Mapping[str, str], log: Path, url: str, seconds: float
+    name: str, command: Sequence[str], environ: Mapping[str, str], log: Path, probe: str, seconds: float
 ) -> Iterator[None]:
-    """Run a program until the block ends; begins once its `/health` answers.
+    """Run a program until the block ends; begins once its probe answers.
 
     Args:
         name: what people call it.
         command: the program and its arguments. It must stop on SIGTERM.
         environ: its environment.
         log: file for its output.
-        url: its address.
+        probe: address that answers with success when it can be used.
         seconds: that it may take to start.
 
     Raises:
@@ -59,7 +59,7 @@ def running(
                 start_new_session=True,  # Ctrl-C in a terminal is for this process, which passes it on once
             )
             stack.callback(_stop, process)
-        _wait(name, process, url, seconds, log)
+        _wait(name, process, probe, seconds, log)
         yield
 
 
@@ -118,13 +118,13 @@ def _direct() -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def _wait(name: str, process: subprocess.Popen[bytes], url: str, seconds: float, log: Path) -> None:
+def _wait(name: str, process: subprocess.Popen[bytes], probe: str, seconds: float, log: Path) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process.poll() is not None:
             raise ProgramFailed(f"{name} does not start: {_tail(log)}")
         with suppress(ProgramFailed):
-            fetch(f"{url}/health", seconds=2)
+            fetch(probe, seconds=2)
             return
         time.sleep(LOOK)
     raise ProgramFailed(f"{name} did not answer within {seconds:.0f} s: {_tail(log)}")

@@ -28,11 +28,15 @@ class BackgroundModel:
     """A model that is loaded once, in a thread of its own; may be shared between threads.
 
     Args:
-        load: makes the model, in eval mode.
+        load: makes the model, in eval mode. Its fingerprint is known from then on.
+        prepare: makes it ready to compute; half a minute where a machine does that for the first time.
     """
 
-    def __init__(self, load: Callable[[], EdgeTAM]) -> None:
-        self._load = load
+    def __init__(
+        self, load: Callable[[], EdgeTAM], prepare: Callable[[EdgeTAM], EdgeTAM] | None = None
+    ) -> None:
+        self._load, self._prepare = load, prepare
+        self._loaded: Future[EdgeTAM] = Future()
         self._made: Future[EdgeTAM] = Future()
         self._started = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -43,11 +47,16 @@ class BackgroundModel:
 
         def load() -> EdgeTAM:
             # Torch takes a second to import: not before it is needed.
-            from edgetam_model import accelerate, load_model, warm_up
+            from edgetam_model import load_model
 
-            return warm_up(accelerate(load_model(settings.weights, settings.device)))
+            return load_model(settings.weights, settings.device)
 
-        return cls(load)
+        def prepare(model: EdgeTAM) -> EdgeTAM:
+            from edgetam_model import accelerate, warm_up
+
+            return warm_up(accelerate(model))
+
+        return cls(load, prepare)
 
     def start(self) -> None:
         """Begin to load, unless that has begun. The thread never keeps the process alive."""
@@ -65,11 +74,7 @@ class BackgroundModel:
         Raises:
             ModelNotReady: it still loads then, or it cannot be loaded.
         """
-        self.start()
-        try:
-            return self._made.result(seconds)
-        except NotYet as error:
-            raise ModelNotReady("the model is still being loaded; try again in a moment") from error
+        return self._wait(self._made, seconds)
 
     @property
     def state(self) -> ModelState:
@@ -91,30 +96,44 @@ class BackgroundModel:
     @property
     def version(self) -> str:
         """What predictions are marked with: the name of the weights and a part of their fingerprint."""
-        return version_of(self._made.result()) if self.state == "ready" else UNKNOWN_VERSION
+        known = self._loaded.done() and self._loaded.exception() is None
+        return version_of(self._loaded.result()) if known else UNKNOWN_VERSION
 
     def fingerprint(self, seconds: float) -> str:
-        """What tells the weights from all others, whatever they are called; waits as `get` does.
+        """What tells the weights from all others, whatever they are called; waits for them alone.
 
         Raises:
-            ModelNotReady: as `get`.
+            ModelNotReady: they are still being loaded then, or cannot be loaded.
         """
-        return self.get(seconds).fingerprint()
+        return self._wait(self._loaded, seconds).fingerprint()
 
     @property
     def description(self) -> str:
         """One line for people: which weights these are, or how far they are."""
         if self.state == "ready":
             return str(self._made.result().weights_info)
-        return self.problem or "the model is being loaded"
+        if self.problem or not self._loaded.done():
+            return self.problem or "the model is still being loaded"
+        return "the model is being prepared for this machine, which happens once"
+
+    def _wait(self, model: Future[EdgeTAM], seconds: float) -> EdgeTAM:
+        self.start()
+        try:
+            return model.result(seconds)
+        except NotYet as error:
+            raise ModelNotReady(f"{self.description}; try again in a moment") from error
 
     def _run(self) -> None:
         try:
-            self._made.set_result(self._load())
+            model = self._load()
+            self._loaded.set_result(model)
+            self._made.set_result(self._prepare(model) if self._prepare else model)
         except LOAD_ERRORS as error:
             problem = ModelNotReady(f"the model cannot be loaded: {error}")
             problem.__cause__ = error
             self._made.set_exception(problem)
+            if not self._loaded.done():
+                self._loaded.set_exception(problem)
 
 
 def version_of(model: EdgeTAM) -> str:
