@@ -13,27 +13,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # help must not wait for what only a run needs
-    from backend.field.merging import Outcome
-    from backend.field.site import FieldSite
-    from backend.settings import Settings
+    from edgetam_model.field_places import Access, Outcome
 
 _DESCRIPTION = """\
-Annotate without a network. `pack` takes tasks of a Label Studio project with
-their media, annotations and the weights into one folder or zip. `run` opens
-that kit as a page on this machine; every action is saved at once. `merge`
-brings the work back: same tasks, regions and tracks, conflicts are shown and
-never overwritten, and a second merge changes nothing."""
+Annotate without a network. `pack` takes tasks of a Label Studio project, or a
+CVAT task, with their media, annotations and the weights into one folder or
+zip. `run` opens that kit as a page on this machine; every action is saved at
+once. `merge` brings the work back: same tasks, regions and tracks, conflicts
+are shown and never overwritten, and a second merge changes nothing."""
 
 _EPILOG = """\
 examples:
   edgetam field pack --from label-studio:7 --max-side 1280 --out kit.zip
+  edgetam field pack --from cvat:7 --range 0-400 --out kit.zip
   edgetam field run kit.zip --open
   edgetam field merge kit --dry-run
   edgetam field merge kit
 
-LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY stand in for --url and --token, and
-keep the token out of the list of processes. `run` needs neither, and no
-network."""
+For Label Studio, LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY stand in for --url
+and --token; for CVAT, CVAT_HOST and CVAT_ACCESS_TOKEN (or CVAT_USERNAME and
+CVAT_PASSWORD) do. They keep the token out of the list of processes. `run`
+needs neither, and no network."""
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,11 +52,21 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def _add_pack(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("pack", help="make a kit of a project's tasks")
+    parser = kinds.add_parser("pack", help="make a kit of a project's or task's images and videos")
     parser.set_defaults(run=run_pack)
-    parser.add_argument("--from", dest="source", required=True, metavar="label-studio:N", help="the project")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="ADDRESS",
+        help="label-studio:PROJECT, cvat:TASK or cvat:job:JOB, by their numbers",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="KIT", help="a new folder, or NAME.zip")
-    parser.add_argument("--tasks", default="", metavar="1,2,3", help="these tasks only (all)")
+    parser.add_argument("--tasks", default="", metavar="1,2,3", help="Label Studio: these tasks only (all)")
+    parser.add_argument("--range", default="", metavar="A-B", help="CVAT: these frames only (all)")
+    parser.add_argument(
+        "--clip", action="store_true", help="CVAT: a task's images are frames of one video, to track through"
+    )
     parser.add_argument(
         "--max-side", type=int, metavar="N", help="longer side of images and videos in pixels (as they are)"
     )
@@ -77,39 +87,48 @@ def _add_run(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def _add_merge(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("merge", help="bring a kit's work back to Label Studio")
+    parser = kinds.add_parser("merge", help="bring a kit's work back to where it came from")
     parser.set_defaults(run=run_merge)
     parser.add_argument("kit", type=Path, help="a kit's folder or zip")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
     parser.add_argument(
         "--as-new", action="store_true", help="store what conflicts as an annotation of its own"
     )
+    parser.add_argument(
+        "--shape",
+        default="",
+        metavar="S",
+        help="CVAT: new objects become polygon, mask or rectangle (as their label says, else polygon)",
+    )
     _add_site(parser)
 
 
 def _add_site(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", metavar="LS", help="Label Studio's address (LABEL_STUDIO_URL)")
-    parser.add_argument("--token", metavar="T", help="token of either kind (LABEL_STUDIO_API_KEY)")
+    parser.add_argument("--url", "--server", metavar="URL", help="the server's address (the environment's)")
+    parser.add_argument("--token", metavar="T", help="an access token (the environment's)")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout at the end")
 
 
 def run_pack(args: argparse.Namespace) -> int:
     """Make a kit."""
     from backend.field.packing import PackOptions, pack
+    from backend.settings import Settings
     from edgetam_model import WeightsError, load_model
+    from edgetam_model.field_places import PackWish, platform, split_address
 
-    settings = _settings(args)
-    site = _site(settings, settings.label_studio_url or "")
-    name = args.weights or settings.weights or "auto"
-    weights = load_model(name, "cpu").weights_info  # loaded here rather than in vain in the field
-    path = getattr(weights, "path", None)
-    if path is None:
-        raise WeightsError("the kit needs weights, and there are none: see `edgetam weights list`")
-    known_as = str(getattr(weights, "name", name))
-    options = PackOptions(
-        _project(args.source), _numbers(args.tasks), args.max_side, path, known_as, args.build
-    )
-    report = pack(site, settings, options, args.out, _tell)
+    kind, address = split_address(args.source)
+    wish = PackWish(address, _numbers(args.tasks), args.range, args.clip)
+    settings = Settings.from_env(os.environ)
+    with platform(kind).site(_access(args)) as site:
+        name = args.weights or settings.weights or "auto"
+        weights = load_model(name, "cpu").weights_info  # loaded here rather than in vain in the field
+        path = getattr(weights, "path", None)
+        if path is None:
+            raise WeightsError("the kit needs weights, and there are none: see `edgetam weights list`")
+        known_as = str(getattr(weights, "name", name))
+        limits = settings.media_limits()
+        options = PackOptions(kind, wish, args.max_side, path, known_as, limits, args.build)
+        report = pack(site, options, args.out, _tell)
     for problem in report.left_out:
         _tell(f"left out: {problem}")
     count = len(report.manifest.tasks)
@@ -152,20 +171,14 @@ def run_run(args: argparse.Namespace) -> int:
 def run_merge(args: argparse.Namespace) -> int:
     """Bring the work back; 1 where something conflicts."""
     from backend.field.kit import Kit
-    from backend.field.merging import MergeOptions, merge
-    from backend.field.regions_out import OutOptions
-    from backend.image_regions import RegionOptions
-    from backend.video_keyframes import KeyframeOptions
+    from backend.field.merging import merge
+    from edgetam_model.field_places import MergeOptions
 
     kit = Kit.open(args.kit)
-    settings = _settings(args)
-    site = _site(settings, settings.label_studio_url or kit.manifest.source.url)
-    shapes = OutOptions(
-        RegionOptions(polygon_tolerance=settings.mask_tolerance),
-        KeyframeOptions(tolerance=settings.keyframe_tolerance),
-    )
-    with nullcontext() if args.dry_run else kit.held():
-        outcomes = merge(kit, site, MergeOptions(args.dry_run, args.as_new, shapes))
+    options = MergeOptions(args.dry_run, args.as_new, args.shape)
+    held = nullcontext() if args.dry_run else kit.held()
+    with kit.platform().site(_access(args, kit.manifest.source.url)) as site, held:
+        outcomes = merge(kit, site, options)
     _show(outcomes, dry_run=args.dry_run)
     conflicts = [outcome for outcome in outcomes if outcome.what == "conflict"]
     if args.json:
@@ -182,9 +195,10 @@ def _show(outcomes: list[Outcome], *, dry_run: bool) -> None:
     for title in ("task", "what", "annotation", "packed", "on the server", ""):
         table.add_column(title, overflow="fold")
     for one in outcomes:
-        what = f"would {one.what}" if dry_run and one.what in ("create", "update") else one.what
+        what = f"would {one.what}" if dry_run and one.what in ("create", "update", "delete") else one.what
         number = "" if one.annotation is None else str(one.annotation)
-        table.add_row(str(one.task), what, number, one.packed_at or "", one.server_at or "", one.why)
+        why = ": ".join(part for part in (one.object, one.why) if part)
+        table.add_row(str(one.task), what, number, one.packed_at or "", one.server_at or "", why)
     console = Console(stderr=True, highlight=False)
     if outcomes:
         console.print(table)
@@ -192,34 +206,11 @@ def _show(outcomes: list[Outcome], *, dry_run: bool) -> None:
         console.print("nothing was done in this kit yet")
 
 
-def _settings(args: argparse.Namespace) -> Settings:
-    """The environment, with what was given by hand before it."""
-    from backend.settings import Settings
+def _access(args: argparse.Namespace, known: str = "") -> Access:
+    """What was given by hand, and for a kit that goes home the address that it knows."""
+    from edgetam_model.field_places import Access
 
-    given = {"LABEL_STUDIO_URL": args.url, "LABEL_STUDIO_API_KEY": args.token}
-    return Settings.from_env({**os.environ, **{name: text for name, text in given.items() if text}})
-
-
-def _site(settings: Settings, url: str) -> FieldSite:
-    from backend.fetching import Fetcher
-    from backend.field.site import FieldSite
-    from edgetam_model import InputError
-
-    if not url:
-        raise InputError("url", "expected --url, or LABEL_STUDIO_URL")
-    if settings.label_studio_api_key is None:
-        raise InputError("token", "expected --token, or LABEL_STUDIO_API_KEY")
-    known = settings.model_copy(update={"label_studio_url": url.rstrip("/")})
-    return FieldSite(url, settings.label_studio_api_key, Fetcher.from_settings(known))
-
-
-def _project(text: str) -> int:
-    from edgetam_model import InputError
-
-    kind, _, number = text.partition(":")
-    if kind != "label-studio" or not (number.isascii() and number.isdecimal() and 0 < len(number) < 19):
-        raise InputError("from", f"expected label-studio:NUMBER, the number of a project, got {text!r:.80}")
-    return int(number)
+    return Access(args.url, args.token, os.environ, known)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

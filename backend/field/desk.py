@@ -21,12 +21,10 @@ from backend.field.events import (
     Deleted,
     Done,
     FrameIndex,
-    Labels,
     ObjectId,
     Pass,
     Pointed,
     Relabelled,
-    Spec,
     Tracked,
     Undone,
 )
@@ -34,10 +32,10 @@ from backend.field.journal import NAME, Journal
 from backend.field.kit import Kit
 from backend.field.manifest import Frozen, PackedTask
 from backend.field.predicting import FilmLooker, Looker, StillLooker
-from backend.field.starting import Project, starting_objects
 from backend.field.tracking import Stopped, follow, passes_after, run_passes
-from backend.field.work import FieldObject, Work
+from backend.field.work import Work
 from edgetam_model import EdgeTAMError, FrameSource, InputError, open_source
+from edgetam_model.field_objects import FieldObject, Labels, Spec
 
 if TYPE_CHECKING:
     from edgetam_model import EdgeTAM
@@ -120,7 +118,8 @@ class Desk:
 
     def __init__(self, kit: Kit, load: Callable[[], EdgeTAM]) -> None:
         self._kit = kit
-        self._project = Project.of(kit.config())
+        self._project = kit.project()
+        self._labels: dict[int, tuple[str, ...]] = {}
         self._works: dict[int, Work] = {}
         self._lock = threading.RLock()  # of works, `_running` and `_problem`
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="edgetam-field")
@@ -160,7 +159,7 @@ class Desk:
         """
         task = self._kit.manifest.task(number)
         with self._lock:
-            view = views.task_view(task, self._work(task), self._project.labels(task))
+            view = views.task_view(task, self._work(task), self._labels_of(task))
             return {**view, **self._state()}
 
     def frame(self, number: int, frame: int) -> dict[str, Any]:
@@ -182,14 +181,14 @@ class Desk:
         """
         task = self._kit.manifest.task(number)
         _check_frame(task, frame)
-        path = self._kit.path(task.media.file)
-        if task.media.kind == "image":
+        if task.media.kind != "video":
+            path = self._kit.path(task.media.files[frame])
             return path.read_bytes(), "image/png" if path.suffix == ".png" else "image/jpeg"
         with self._picture_lock:
             if self._pictures is None or self._pictures[0] != number:
                 if self._pictures:
                     self._pictures[1].close()
-                self._pictures = (number, open_source(path))
+                self._pictures = (number, open_source(self._kit.path(task.media.file)))
             rgb = self._pictures[1].read(frame)
         buffer = BytesIO()
         Image.fromarray(rgb).save(buffer, format="JPEG", quality=JPEG_QUALITY)
@@ -229,7 +228,7 @@ class Desk:
         return {**self.task(number), "object": pointed}
 
     def _check_labels(self, task: PackedTask, labels: Labels) -> None:
-        unknown = sorted(set(labels) - set(self._project.labels(task)))
+        unknown = sorted(set(labels) - set(self._labels_of(task)))
         if unknown:
             raise InputError("labels", f"expected labels of the project, got {unknown[0]:.80}")
 
@@ -272,6 +271,8 @@ class Desk:
             name = action.object or secrets.token_hex(5)  # ten letters, as Label Studio's own ids
             fresh = FieldObject(name, work.now.used + 1, action.labels)
             one = work.object(name) if action.object else fresh
+            if task.media.kind == "images" and one.rows and action.frame not in one.rows:
+                raise InputError("frame", "this object is in another image")
             follow(looker, work)
         if isinstance(looker, FilmLooker) and not one.drawn:
             looker.follow([*(o for o in work.now.objects.values() if o.drawn), one])
@@ -301,11 +302,11 @@ class Desk:
         if self._open is not None and self._open[0] == task.id:
             return self._open[1]
         self._close_task()
-        path, work = self._kit.path(task.media.file), self._work(task)
-        if task.media.kind == "image":
-            looker: Looker = StillLooker(model, path, work.given.objects)
+        paths, work = [self._kit.path(file) for file in task.media.files], self._work(task)
+        if task.media.kind == "video":
+            looker: Looker = FilmLooker(model, paths[0], self._kit.work(task.id))
         else:
-            looker = FilmLooker(model, path, self._kit.work(task.id))
+            looker = StillLooker(model, paths, work.given.objects)
         self._open = (task.id, looker)
         return looker
 
@@ -319,9 +320,15 @@ class Desk:
     def _work(self, task: PackedTask) -> Work:
         with self._lock:
             if task.id not in self._works:
-                given = starting_objects(self._kit, task, self._project)
+                given = self._project.objects(self._kit.task(task.id))
                 self._works[task.id] = Work(Journal(self._kit.work(task.id) / NAME), given)
             return self._works[task.id]
+
+    def _labels_of(self, task: PackedTask) -> tuple[str, ...]:
+        with self._lock:
+            if task.id not in self._labels:
+                self._labels[task.id] = self._project.labels(self._kit.task(task.id))
+            return self._labels[task.id]
 
     def _known(self, task: PackedTask) -> Work | None:
         """The work on a task that somebody has begun; others need not be read for the list."""

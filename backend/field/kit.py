@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Self
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
-from backend.field.manifest import BLOCK, NAME, Manifest, PackedFile, PackedTask, TaskContent, file_hash
-from backend.label_config import LabelConfig, parse_label_config
+from backend.field.manifest import BLOCK, NAME, Manifest, PackedFile, file_hash
 from edgetam_model import InputError
+from edgetam_model.field_places import FieldPlatform, FieldProject, FieldTask, platform
 
 WORK = "work"
 MAX_MANIFEST = 256 * 2**20  # bytes; 100,000 tasks have some 60 MB
@@ -82,24 +81,34 @@ class Kit:
         """Where a file is."""
         return self.root / file.path
 
-    def config(self) -> LabelConfig:
-        """The project's labeling config.
+    def platform(self) -> FieldPlatform:
+        """The adapter of the platform that it came from.
+
+        Raises:
+            InputError: it is not installed.
+        """
+        return platform(self.manifest.source.kind)
+
+    def project_text(self) -> str:
+        """What all tasks share.
 
         Raises:
             InputError: it is damaged.
         """
-        return parse_label_config(self._text(self.manifest.config))
+        return self._text(self.manifest.config)
 
-    def content(self, task: PackedTask) -> TaskContent:
-        """Data and annotations of a task, as they were.
+    def project(self) -> FieldProject:
+        """The same, as the platform's adapter reads it. Raises as `platform` and `project_text`."""
+        return self.platform().project(self.project_text())
+
+    def task(self, number: int) -> FieldTask:
+        """A task as it was packed.
 
         Raises:
-            InputError: they are damaged.
+            InputError: there is none of this number, or it is damaged.
         """
-        try:
-            return TaskContent.model_validate_json(self._text(task.content))
-        except ValidationError as error:
-            raise InputError(task.content.path, "is not the content of a task") from error
+        packed = self.manifest.task(number)
+        return FieldTask(packed.id, packed.media.neutral(), self._text(packed.content))
 
     def work(self, task: int) -> Path:
         """The folder of what is done on a task; it need not exist."""

@@ -3,9 +3,9 @@
 A kit is a folder, or a zip of one:
 
     manifest.json         this file's `Manifest`
-    config.xml            the project's labeling config
-    tasks/task-12.json    data and annotations of a task, as stored
-    media/task-12.jpg     its image or video, at the size chosen
+    project.txt           what all tasks share, as the platform's adapter wrote it
+    tasks/task-12.json    a task and what is drawn in it, likewise
+    media/task-12.jpg     its image, images or video, at the size chosen
     weights.safetensors   what masks are computed with
     model/                builds for other runtimes (ONNX, Core ML), named in the manifest; empty without
     work/                 what is done in the field, see `journal`; the only part that changes
@@ -14,15 +14,14 @@ A kit is a folder, or a zip of one:
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from backend.video_work import VideoFacts
 from edgetam_model import InputError
+from edgetam_model.field_places import FieldMedia, Size
 
 NAME = "manifest.json"
 BLOCK = 2**20
@@ -53,83 +52,102 @@ class PackedFile(Frozen):
         return cls(path=path, bytes=(root / path).stat().st_size, sha256=file_hash(root / path))
 
 
-class PackedMedia(Frozen):
-    """The image or video of a task.
+class PackedPicture(Frozen):
+    """An image in the kit.
 
     Attributes:
         original, size: (H, W) in pixels, upright, there and in the kit.
-        scale: from original to packed pixels, along x and y.
-        frames: how many; 1 for an image.
-        facts: of the original video: its exact table of times, by which Label Studio's frames are found.
     """
 
     file: PackedFile
-    kind: Literal["image", "video"]
+    original: tuple[Side, Side]
+    size: tuple[Side, Side]
+
+
+class PackedMedia(Frozen):
+    """The image, images or video of a task.
+
+    Attributes:
+        original, size: (H, W) in pixels, upright, there and in the kit; of several images the first one's.
+        scale: from original to packed pixels, along x and y; likewise.
+        frames: how many; 1 for an image.
+        facts: of the original video: its exact table of times, by which Label Studio's frames are found.
+        others: the images after the first.
+        numbers: what the platform calls the frames; empty: 0, 1, 2 …
+    """
+
+    file: PackedFile
+    kind: Literal["image", "images", "video"]
     original: tuple[Side, Side]
     size: tuple[Side, Side]
     scale: tuple[float, float]
     frames: Annotated[int, Field(ge=1)] = 1
     facts: VideoFacts | None = None
+    others: tuple[PackedPicture, ...] = ()
+    numbers: tuple[int, ...] = ()
 
+    @property
+    def files(self) -> tuple[PackedFile, ...]:
+        """A video, or each image."""
+        return (self.file, *(one.file for one in self.others))
 
-class PackedAnnotation(Frozen):
-    """An annotation as it was when the kit was packed.
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """(H, W) in the kit: of the video, or of each image."""
+        return (self.size, *(one.size for one in self.others))
 
-    Attributes:
-        updated_at: Label Studio's own words.
-        content: `content_hash` of its result.
-        regions: how many different ones it holds.
-    """
+    def size_of(self, frame: int) -> Size:
+        """(H, W) of a frame in the kit."""
+        return self.sizes[frame if self.kind == "images" else 0]
 
-    id: int
-    updated_at: str | None
-    content: Sha256
-    regions: Annotated[int, Field(ge=0)]
+    def neutral(self) -> FieldMedia:
+        """The same in words that adapters know."""
+        return FieldMedia(
+            kind=self.kind,
+            originals=(self.original, *(one.original for one in self.others)),
+            sizes=self.sizes,
+            frames=self.frames,
+            info=self.facts.info() if self.facts else None,
+        )
 
 
 class PackedTask(Frozen):
     """One task.
 
     Attributes:
-        object: the tag that shows its media, what regions call `to_name`.
+        id: the platform's number.
         name: of its media, for people.
-        content: file with `TaskContent`.
-        annotations: all of them, so that a change of any can be told.
-        chosen: the one that is worked on in the field; None: there is none, and a new one is made.
+        content: what the platform's adapter packed.
+        objects: how many things were drawn in it.
     """
 
     id: int
-    object: str
     name: str
     media: PackedMedia
     content: PackedFile
-    annotations: tuple[PackedAnnotation, ...] = ()
-    chosen: int | None = None
+    objects: Annotated[int, Field(ge=0)] = 0
 
-    @property
-    def base(self) -> PackedAnnotation | None:
-        """The annotation that is worked on."""
-        return next((one for one in self.annotations if one.id == self.chosen), None)
-
-
-class TaskContent(Frozen):
-    """A task as Label Studio had it."""
-
-    id: int
-    data: dict[str, Any]
-    annotations: tuple[dict[str, Any], ...] = ()
-
-    def result(self, annotation: int | None) -> list[Any]:
-        """The regions of an annotation, as stored; none of None."""
-        found = next((one for one in self.annotations if one.get("id") == annotation), {})
-        result = found.get("result") if annotation is not None else None
-        return list(result) if isinstance(result, list) else []
+    @model_validator(mode="before")
+    @classmethod
+    def _from_first_format(cls, document: Any) -> Any:
+        """Kits of format 1 said here what their content says as well."""
+        if not isinstance(document, dict) or "annotations" not in document:
+            return document
+        kept = {name: part for name, part in document.items() if name in cls.model_fields}
+        chosen = document.get("chosen")
+        known = [one for one in document["annotations"] if isinstance(one, dict) and one.get("id") == chosen]
+        return {"objects": known[0].get("regions", 0) if known else 0} | kept
 
 
 class Source(Frozen):
-    """Where the tasks came from, and go back to."""
+    """Where the tasks came from, and go back to.
 
-    kind: Literal["label-studio"] = "label-studio"
+    Attributes:
+        kind: of platform, as in `--from`.
+        project: the number that the platform's adapter asked for: of a project, a task or a job.
+    """
+
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")] = "label-studio"
     url: str
     project: int
     title: str = ""
@@ -144,7 +162,7 @@ class Manifest(Frozen):
         model: files below `model/`.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     made: str
     source: Source
     config: PackedFile
@@ -170,7 +188,7 @@ class Manifest(Frozen):
     @property
     def files(self) -> tuple[PackedFile, ...]:
         """Everything that the kit holds beside the manifest itself and the work."""
-        parts = [part for task in self.tasks for part in (task.content, task.media.file)]
+        parts = [part for task in self.tasks for part in (task.content, *task.media.files)]
         return (self.config, self.weights, *self.model, *parts)
 
     def task(self, number: int) -> PackedTask:
@@ -183,18 +201,6 @@ class Manifest(Frozen):
             if task.id == number:
                 return task
         raise InputError("task", f"the kit holds no task {number}")
-
-
-def content_hash(result: Sequence[Any]) -> str:
-    """SHA-256 of regions, the same for equal ones, whatever the order of their keys."""
-    text = json.dumps(list(result), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def region_ids(result: Sequence[Any]) -> tuple[str, ...]:
-    """The ids in a result, each once, in order."""
-    found = (entry.get("id") for entry in result if isinstance(entry, dict))
-    return tuple(dict.fromkeys(name for name in found if isinstance(name, str) and name))
 
 
 def file_hash(path: Path) -> str:

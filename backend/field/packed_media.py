@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import cv2
@@ -10,14 +13,60 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.field.manifest import PackedFile, PackedMedia
+from backend.field.manifest import PackedFile, PackedMedia, PackedPicture
 from backend.video_work import VideoFacts
 from edgetam_model import FrameSource, MediaError, MediaLimits, OverlayWriter, open_source, read_image
+from edgetam_model.field_places import Media, Size
 
 JPEG_QUALITY = 92
+TOLD_EVERY = 5.0  # seconds, of frames that come over a network
 ORIENTATION = 274  # EXIF's number for how a photo is to be turned
 SAME_TIME = 1 / 60_000  # seconds: one tick of the clock that `OverlayWriter` writes
-Size = tuple[int, int]
+
+
+class Progress:
+    """Tells now and then how many frames are done.
+
+    Args:
+        tell: gets a line.
+        what: it is about.
+    """
+
+    def __init__(self, tell: Callable[[str], None], what: str) -> None:
+        self._tell = tell
+        self._what = what
+        self._told = time.monotonic()
+
+    def at(self, done: int, total: int) -> None:
+        """So many are done."""
+        if time.monotonic() - self._told > TOLD_EVERY:
+            self._told = time.monotonic()
+            self._tell(f"{self._what}: {done} of {total} frames")
+
+
+def pack_images(
+    media: Sequence[Callable[[], AbstractContextManager[Media]]],
+    root: Path,
+    name: str,
+    max_side: int | None,
+    limits: MediaLimits,
+    progress: Progress | None = None,
+) -> PackedMedia:
+    """Put a task's image, or all its images, into a kit; see `pack_image`."""
+    packed: list[PackedMedia] = []
+    for number, opened in enumerate(media):
+        if progress:
+            progress.at(number, len(media))
+        with opened() as path:
+            if not isinstance(path, Path):
+                raise MediaError("media", "expected a file for each image")
+            own = name if len(media) == 1 else f"{name}-{number}"
+            packed.append(pack_image(path, root, own, max_side, limits))
+    first, *others = packed
+    if not others:
+        return first
+    pictures = tuple(PackedPicture(file=one.file, original=one.original, size=one.size) for one in others)
+    return first.model_copy(update={"kind": "images", "frames": len(packed), "others": pictures})
 
 
 def pack_image(path: Path, root: Path, name: str, max_side: int | None, limits: MediaLimits) -> PackedMedia:
@@ -46,24 +95,38 @@ def pack_image(path: Path, root: Path, name: str, max_side: int | None, limits: 
     return _packed(root, f"{name}{suffix}", original, size)
 
 
-def pack_video(path: Path, root: Path, name: str, max_side: int | None, limits: MediaLimits) -> PackedMedia:
+def pack_video(
+    media: Media,
+    root: Path,
+    name: str,
+    max_side: int | None,
+    limits: MediaLimits,
+    progress: Progress | None = None,
+) -> PackedMedia:
     """Put a video into a kit: as it is, or encoded anew where it is larger than asked for.
 
     The smaller one has the same frames at the same times, to a tick of 1/60,000 s; where that cannot be had,
     as with damaged files, the original goes along. The original's exact table of times is kept in any case.
+    Frames that are no file become one, with even sides, and have no times of their own.
 
     Raises:
         MediaError: it cannot be read.
     """
     target = root / f"{name}.video"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open_source(path, limits) as source:
+    with open_source(media, limits) as source:
         original = (source.info.height, source.info.width)
         size = fitted_size(original, max_side, even=True)
-        if size == original or not _encoded_anew(source, target, size, limits):
-            size = original
-            shutil.copyfile(path, target)
-        facts = VideoFacts.of(source.info, "")
+        facts = None
+        if isinstance(media, Path):
+            facts = VideoFacts.of(source.info, "")
+            if size == original or not _encoded_anew(source, target, size, limits, progress):
+                size = original
+                shutil.copyfile(media, target)
+        else:
+            size = _even(size)
+            if not _encoded_anew(source, target, size, limits, progress):
+                raise MediaError("media", f"not all of its {len(source)} frames can be had")
         packed = _packed(root, f"{name}.video", original, size)
         return packed.model_copy(update={"kind": "video", "frames": len(source), "facts": facts})
 
@@ -74,16 +137,25 @@ def fitted_size(size: Size, max_side: int | None, *, even: bool = False) -> Size
     if max_side is None or longest <= max_side:
         return size
     height, width = (max(1, round(side * max_side / longest)) for side in size)
-    return (max(2, height // 2 * 2), max(2, width // 2 * 2)) if even else (height, width)
+    return _even((height, width)) if even else (height, width)
 
 
-def _encoded_anew(source: FrameSource, target: Path, size: Size, limits: MediaLimits) -> bool:
+def _even(size: Size) -> Size:
+    height, width = size
+    return max(2, height // 2 * 2), max(2, width // 2 * 2)
+
+
+def _encoded_anew(
+    source: FrameSource, target: Path, size: Size, limits: MediaLimits, progress: Progress | None
+) -> bool:
     """Write the frames smaller; whether all of them are there, at their times."""
     rate = min(max(source.info.average_fps, 1.0), 1000.0)
     try:
         with OverlayWriter(target, size[1], size[0], rate) as video:
             for index, rgb in source.frames(0, len(source) - 1):
                 video.write(_scaled(rgb, size), float(source.info.times[index]))
+                if progress:
+                    progress.at(index + 1, len(source))
         with open_source(target, limits) as written:
             same = len(written) == len(source)
             return same and _same_times(written.info.times, source.info.times)

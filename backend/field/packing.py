@@ -1,44 +1,25 @@
-"""`edgetam field pack`: a project's tasks, media, annotations and weights as one kit."""
+"""`edgetam field pack`: a platform's tasks, media, annotations and weights as one kit."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
 from backend.field.kit import zip_kit
-from backend.field.manifest import (
-    NAME,
-    Manifest,
-    PackedAnnotation,
-    PackedFile,
-    PackedTask,
-    Source,
-    TaskContent,
-    content_hash,
-    region_ids,
-)
-from backend.field.packed_media import pack_image, pack_video
-from backend.field.site import FieldSite
-from backend.label_config import LabelConfig, MediaObject, parse_label_config
-from backend.label_studio_records import DrawnTask
-from backend.media import MediaIntake
-from backend.settings import Settings
-from edgetam_model import InputError, MediaError
+from backend.field.manifest import NAME, Manifest, PackedFile, PackedMedia, PackedTask, Source
+from backend.field.packed_media import Progress, pack_images, pack_video
+from edgetam_model import InputError, MediaError, MediaLimits
+from edgetam_model.field_places import FieldItem, FieldSite, LeftOut, Packing, PackWish
 
 Tell = Callable[[str], None]
 WEIGHTS = "weights.safetensors"
-CONFIG = "config.xml"
-KEPT_KEYS = ("id", "result", "was_cancelled", "ground_truth", "created_at", "updated_at", "completed_by")
-LONGEST_NAME = 80
+PROJECT = "project.txt"
 
 
 @dataclass(frozen=True)
@@ -46,22 +27,24 @@ class PackOptions:
     """What goes into a kit.
 
     Attributes:
-        project: Label Studio's number.
-        tasks: their ids; empty: all of the project.
+        kind: of platform, as in `--from`.
+        wish: which tasks.
         max_side: pixels of the longer side of images and videos at most; None: as they are.
         weights: file of the weights.
         weights_name: what they were asked for by.
+        limits: of media.
         build: folder of a build for other runtimes, which goes along below `model/`; None: none does.
 
     Raises:
         InputError: a side below 64 pixels, on which nothing can be told, or no such folder.
     """
 
-    project: int
-    tasks: tuple[int, ...]
+    kind: str
+    wish: PackWish
     max_side: int | None
     weights: Path
     weights_name: str
+    limits: MediaLimits
     build: Path | None = None
 
     def __post_init__(self) -> None:
@@ -80,14 +63,14 @@ class PackReport:
     left_out: tuple[str, ...]
 
 
-def pack(site: FieldSite, settings: Settings, options: PackOptions, out: Path, tell: Tell) -> PackReport:
+def pack(site: FieldSite, options: PackOptions, out: Path, tell: Tell) -> PackReport:
     """Make a kit at `out`, which must not be there; a zip where its name ends so.
 
     Tasks whose media cannot be had are left out and named. The kit appears when it is complete.
 
     Raises:
         InputError: `out` is there, or no task could be packed.
-        LabelStudioError: refused, or no such project.
+        EdgeTAMError: the server refuses, or is not reached.
     """
     if out.exists():
         raise InputError("out", f"{out} is there already")
@@ -95,8 +78,8 @@ def pack(site: FieldSite, settings: Settings, options: PackOptions, out: Path, t
     part = out.with_name(f".{out.name}.{os.getpid()}.kit")
     part.mkdir()
     try:
-        packer = _Packer(site, settings, options, part)
-        manifest = packer.pack(tell)
+        packer = _Packer(site, options, part, tell)
+        manifest = packer.pack()
         if out.suffix.lower() == ".zip":
             zip_kit(part, out)
         else:
@@ -109,29 +92,27 @@ def pack(site: FieldSite, settings: Settings, options: PackOptions, out: Path, t
 class _Packer:
     """One kit while it is made."""
 
-    def __init__(self, site: FieldSite, settings: Settings, options: PackOptions, root: Path) -> None:
+    def __init__(self, site: FieldSite, options: PackOptions, root: Path, tell: Tell) -> None:
         self._site = site
         self._options = options
         self._root = root
-        self._limits = settings.media_limits()
-        self._intake = MediaIntake(settings, site)
+        self._tell = tell
         self.left_out: list[str] = []
 
-    def pack(self, tell: Tell) -> Manifest:
+    def pack(self) -> Manifest:
         options, root = self._options, self._root
-        project = self._site.get_project(options.project)
-        config = parse_label_config(project.label_config or "")
-        (root / CONFIG).write_text(project.label_config or "", encoding="utf-8")
+        found = self._site.pack(options.wish)
+        (root / PROJECT).write_text(found.project, encoding="utf-8")
         shutil.copyfile(options.weights, root / WEIGHTS)
         builds = tuple(_builds(options.build, root)) if options.build else ()
-        tasks = tuple(self._tasks(config, tell))
+        tasks = tuple(self._tasks(found))
         if not tasks:
-            reasons = "; ".join(self.left_out[:3]) or f"project {options.project} has none"
+            reasons = "; ".join(self.left_out[:3]) or f"{options.kind}:{options.wish.address} has none"
             raise InputError("tasks", f"no task can be packed: {reasons}")
         manifest = Manifest(
             made=datetime.now(UTC).isoformat(timespec="seconds"),
-            source=Source(url=str(self._site.base), project=options.project, title=project.title or ""),
-            config=PackedFile.of(root, CONFIG),
+            source=Source(kind=options.kind, url=self._site.url, project=found.number, title=found.title),
+            config=PackedFile.of(root, PROJECT),
             weights=PackedFile.of(root, WEIGHTS),
             weights_name=options.weights_name,
             model=builds,
@@ -140,49 +121,40 @@ class _Packer:
         (root / NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         return manifest
 
-    def _tasks(self, config: LabelConfig, tell: Tell) -> Iterator[PackedTask]:
-        shown = shown_object(config)
-        missing = set(self._options.tasks)
-        for task in self._site.tasks(self._options.project, self._options.tasks):
-            missing.discard(task.id)
+    def _tasks(self, found: Packing) -> Iterator[PackedTask]:
+        for item in found.items:
+            if isinstance(item, LeftOut):
+                self.left_out.append(f"task {item.task}: {item.why}")
+                continue
             try:
-                packed = self._task(task, shown)
+                packed = self._task(item)
             except MediaError as error:
-                self.left_out.append(f"task {task.id}: {error}")
+                self.left_out.append(f"task {item.id}: {error}")
                 continue
             size = f"{packed.media.size[1]}×{packed.media.size[0]}"
-            tell(f"task {task.id}: {packed.name}, {packed.media.kind} {size}, {_count(packed)} regions")
+            many = f"{packed.media.frames} images" if item.kind == "images" else item.kind
+            self._tell(f"task {item.id}: {packed.name}, {many} {size}, {packed.objects} objects")
             yield packed
-        self.left_out += [f"task {number}: the project has none" for number in sorted(missing)]
 
-    def _task(self, task: DrawnTask, shown: MediaObject) -> PackedTask:
-        if shown.several:
-            raise MediaError("data", "shows several images at once, which the field page cannot")
-        try:
-            reference = shown.reference(task.data)
-        except InputError as error:
-            raise MediaError(error.field, error.problem) from error
-        kind = "video" if shown.type == "video" else "image"
-        name = f"media/task-{task.id}"
-        with self._intake.open(reference, task_id=task.id) as file:
-            if file.kind != kind:
-                raise MediaError("data", f"expected {kind} media, got {file.kind}")
-            pack_one = pack_video if kind == "video" else pack_image
-            media = pack_one(file.path, self._root, name, self._options.max_side, self._limits)
-        annotations = tuple(_kept(one) for one in task.annotations)
-        content = TaskContent(id=task.id, data=task.data, annotations=annotations)
-        path = f"tasks/task-{task.id}.json"
+    def _task(self, item: FieldItem) -> PackedTask:
+        path = f"tasks/task-{item.id}.json"
         (self._root / "tasks").mkdir(exist_ok=True)
-        (self._root / path).write_text(content.model_dump_json(), encoding="utf-8")
+        (self._root / path).write_text(item.content, encoding="utf-8")
         return PackedTask(
-            id=task.id,
-            object=shown.name,
-            name=media_name(reference),
-            media=media,
+            id=item.id,
+            name=item.name,
+            media=self._media(item).model_copy(update={"numbers": item.numbers}),
             content=PackedFile.of(self._root, path),
-            annotations=tuple(_packed(one) for one in annotations),
-            chosen=chosen_annotation(annotations),
+            objects=item.objects,
         )
+
+    def _media(self, item: FieldItem) -> PackedMedia:
+        name, most, limits = f"media/task-{item.id}", self._options.max_side, self._options.limits
+        progress = Progress(self._tell, f"task {item.id}")
+        if item.kind != "video":
+            return pack_images(item.media, self._root, name, most, limits, progress)
+        with item.media[0]() as media:
+            return pack_video(media, self._root, name, most, limits, progress)
 
 
 def _builds(build: Path, root: Path) -> Iterator[PackedFile]:
@@ -200,64 +172,3 @@ def _builds(build: Path, root: Path) -> Iterator[PackedFile]:
             yield PackedFile.of(root, name)
         except ValidationError as error:
             raise InputError("build", f"expected plain names, at most 7 folders deep: {name}") from error
-
-
-def shown_object(config: LabelConfig) -> MediaObject:
-    """What of a project is worked on in the field: its video, else its first image.
-
-    Raises:
-        InputError: it has neither.
-    """
-    if config.video is not None:
-        return config.video.object
-    images = [image for image in config.images if config.outputs_for(image.name)]
-    if not images:
-        raise InputError("project", "expected an image with tools for it, or a video with VideoRectangle")
-    return images[0]
-
-
-def chosen_annotation(annotations: Sequence[Mapping[str, Any]]) -> int | None:
-    """The annotation that is worked on: the ground truth, else the newest that was not skipped."""
-    usable = [one for one in annotations if not one.get("was_cancelled") and isinstance(one.get("id"), int)]
-    best = max(usable, key=lambda one: (one.get("ground_truth") is True, _when(one)), default=None)
-    return None if best is None else int(best["id"])
-
-
-def media_name(reference: str) -> str:
-    """A file's name out of an address, for people; Label Studio's own prefix left out."""
-    if reference.startswith("data:"):
-        return "inline image"
-    parts = urlsplit(reference)
-    text = unquote(parts.path or reference)
-    if parts.query.startswith("d="):
-        text = unquote(parts.query[2:])
-    name = text.rstrip("/").rpartition("/")[2]
-    head, dash, rest = name.partition("-")
-    if dash and len(head) == 8 and rest and all(c in "0123456789abcdef" for c in head):
-        name = rest
-    return name[-LONGEST_NAME:] or "media"
-
-
-def _kept(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps({key: annotation[key] for key in KEPT_KEYS if key in annotation}))  # type: ignore[no-any-return]  # a dict went in
-
-
-def _packed(annotation: Mapping[str, Any]) -> PackedAnnotation:
-    result = annotation.get("result")
-    regions = result if isinstance(result, list) else []
-    when = annotation.get("updated_at")
-    return PackedAnnotation(
-        id=annotation["id"],
-        updated_at=when if isinstance(when, str) else None,
-        content=content_hash(regions),
-        regions=len(region_ids(regions)),
-    )
-
-
-def _when(annotation: Mapping[str, Any]) -> tuple[str, int]:
-    when = annotation.get("updated_at") or annotation.get("created_at")
-    return (when if isinstance(when, str) else "", int(annotation["id"]))
-
-
-def _count(task: PackedTask) -> int:
-    return task.base.regions if task.base else 0

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from backend.field.events import Row, Spec
 from backend.field.journal import write_whole
-from backend.field.work import FieldObject
 from edgetam_model import ImagePredictor, MaskResult, Prompt, SessionError, VideoTracker, read_image
+from edgetam_model.field_objects import FieldObject, Row, Spec
 from edgetam_model.masks import Mask, decode_rle, encode_rle
 
 if TYPE_CHECKING:
@@ -47,29 +46,31 @@ def row_of(result: MaskResult, *, prompted: bool = False) -> Row:
 
 
 class StillLooker:
-    """An image. What it answers follows from the prompts and the region that came along, and nothing else.
+    """An image, or several. What it answers follows from the prompts and the region that came along, and
+    nothing else.
 
     Args:
-        path: of the packed image.
+        paths: of the packed images, one a frame.
         given: the objects that came with the kit.
     """
 
-    def __init__(self, model: EdgeTAM, path: Path, given: Mapping[str, FieldObject]) -> None:
-        rgb = read_image(path)
-        self._size = (rgb.shape[0], rgb.shape[1])
+    def __init__(self, model: EdgeTAM, paths: Sequence[Path], given: Mapping[str, FieldObject]) -> None:
+        self._paths = paths
         self._given = given
         self._predictor = ImagePredictor(model)
-        self._predictor.set_image(rgb)
+        self._shown = -1  # the frame that the predictor looks at
+        self._size = (0, 0)
 
     def point(self, one: FieldObject, frame: int, spec: Spec) -> tuple[Spec, Row]:
-        """See `Looker`; the frame is 0.
+        """See `Looker`.
 
         Raises:
             PromptError: outside the image, or nothing positive in it.
         """
+        self._show(frame)
         whole = one.prompts[frame].joined(spec) if frame in one.prompts else spec
         prompt = whole.prompt()
-        painted = self._painted(one)
+        painted = self._painted(one, frame)
         if painted is not None and whole.box is None:
             prompt = prompt.refining(self._predictor.predict(Prompt(mask=painted)))
         return whole, row_of(self._predictor.predict(prompt), prompted=True)
@@ -77,10 +78,17 @@ class StillLooker:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _painted(self, one: FieldObject) -> Mask | None:
+    def _show(self, frame: int) -> None:
+        if frame != self._shown:
+            rgb = read_image(self._paths[frame])
+            self._size = (rgb.shape[0], rgb.shape[1])
+            self._predictor.set_image(rgb)
+            self._shown = frame
+
+    def _painted(self, one: FieldObject, frame: int) -> Mask | None:
         """The mask that came with the kit, where clicks refine one."""
         given = self._given.get(one.id)
-        row = given.rows.get(0) if given else None
+        row = given.rows.get(frame) if given else None
         return None if row is None or row.mask is None else _mask(row, self._size)
 
 
@@ -195,7 +203,7 @@ class FilmLooker:
     def _give_back(self, place: tuple[int, int], shown: Row | None, spec: Spec) -> None:
         number, frame = place
         prompt = spec.prompt()
-        if shown is not None and shown.prompted and shown.mask is not None:
+        if shown is not None and (shown.prompted or shown.kept) and shown.mask is not None:
             prompt = Prompt(mask=_mask(shown, self._session.size))
             self._by_mask.add(place)
         elif not prompt.has_positive:

@@ -9,11 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from backend.field.events import Row
-from backend.field.kit import Kit
-from backend.field.manifest import PackedTask, region_ids
+from backend.field.content import TaskContent, region_ids
 from backend.field.starting import Project, frame_map, plan_of
-from backend.field.work import FieldObject, Work
 from backend.fit_regions import region_labels
 from backend.frame_map import FrameMap
 from backend.image_prompts import Canvas, DrawnObject
@@ -25,6 +22,8 @@ from backend.video_keyframes import KeyframeOptions, TrackedBox, build_track, re
 from backend.video_plan import RegionPlan, Stretch
 from backend.video_prompts import REGION_TYPE
 from edgetam_model import InputError, MaskResult
+from edgetam_model.field_objects import FieldObject, Row
+from edgetam_model.field_places import FieldTask, FieldWork, Size
 from edgetam_model.masks import decode_rle
 
 Entry = dict[str, Any]
@@ -39,9 +38,7 @@ class OutOptions:
     keyframes: KeyframeOptions = field(default_factory=lambda: KeyframeOptions(tolerance=1.0))
 
 
-def merged_result(
-    kit: Kit, task: PackedTask, project: Project, work: Work, options: OutOptions | None = None
-) -> list[Any]:
+def merged_result(work: FieldWork, project: Project, options: OutOptions | None = None) -> list[Any]:
     """The whole result of a task's annotation with what was done in the field.
 
     Regions keep their ids and their order; what is new comes after them. Relations to what was deleted go.
@@ -49,28 +46,28 @@ def merged_result(
     Raises:
         InputError: the kit is damaged.
     """
-    packed = kit.content(task).result(task.chosen)
-    writer = _Writer(kit, task, project, options or OutOptions(), packed)
-    gone = set(work.given.objects) - set(work.now.objects)
-    drawn = {one.id for one in work.now.objects.values() if _rewritten(one, work)}
+    packed = TaskContent.of(work.task).result
+    writer = _Writer(work.task, project, options or OutOptions(), packed)
+    gone = set(work.given) - set(work.now)
+    drawn = {one.id for one in work.now.values() if _rewritten(one, work)}
     result: list[Any] = []
     for entry in packed:
         name = entry.get("id") if isinstance(entry, Mapping) else None
         if name in gone or _leads_to(entry, gone):
             continue
         if name in drawn:
-            result += writer.rewritten(work.now.objects[str(name)], work, entry)
+            result += writer.rewritten(work.now[str(name)], work, entry)
         else:
             result.append(entry)
     known = set(region_ids(packed))
-    for one in work.now.objects.values():
+    for one in work.now.values():
         if one.id not in known:
             result += writer.new(one)
     return list(json.loads(json.dumps(result, allow_nan=False)))  # as it comes back, to compare
 
 
-def _rewritten(one: FieldObject, work: Work) -> bool:
-    given = work.given.objects.get(one.id)
+def _rewritten(one: FieldObject, work: FieldWork) -> bool:
+    given = work.given.get(one.id)
     return given is not None and (one.drawn or one.labels != given.labels)
 
 
@@ -84,20 +81,20 @@ def _leads_to(entry: Any, gone: set[str]) -> bool:
 class _Writer:
     """Writes the objects of one task."""
 
-    def __init__(
-        self, kit: Kit, task: PackedTask, project: Project, options: OutOptions, packed: Sequence[Any]
-    ) -> None:
+    def __init__(self, task: FieldTask, project: Project, options: OutOptions, packed: Sequence[Any]) -> None:
         self._task = task
         self._project = project
         self._options = options
         self._beside = region_labels([entry for entry in packed if isinstance(entry, Mapping)])
         video = task.media.kind == "video"
-        self._frames = frame_map(task, kit.content(task), project) if video else None
+        self._frames = frame_map(task, project) if video else None
+        self._pictures = project.pictures(task)
 
     def new(self, one: FieldObject) -> list[Entry]:
         """The regions of an object that was found in the field; none where nothing of it is to be seen."""
         if self._frames is None:
-            return self._painted(one, self._project.config.outputs_for(self._task.object))
+            shown = self._pictures[min(one.rows, default=0)].object
+            return self._painted(one, self._project.config.outputs_for(shown.name))
         setup = self._project.config.video
         if setup is None or not any(row.visible for row in one.rows.values()):
             return []
@@ -109,13 +106,13 @@ class _Writer:
         raw = {"id": one.id, **ends, "type": REGION_TYPE, "origin": "manual", "value": value}
         return [self._track(one, raw, self._frames)]
 
-    def rewritten(self, one: FieldObject, work: Work, entry: Entry) -> list[Entry]:
+    def rewritten(self, one: FieldObject, work: FieldWork, entry: Entry) -> list[Entry]:
         """An entry of a region that was changed in the field: its shape anew, what else it holds as it is."""
         kind = str(entry.get("type", "")).lower()
         if kind == "labels":
             return [_labelled(entry, one.labels)]
         if kind == REGION_TYPE:
-            same = one.labels == work.given.objects[one.id].labels
+            same = one.labels == work.given[one.id].labels
             raw = entry if same else _labelled(entry, one.labels)
             found = one.drawn and any(not row.kept for row in one.rows.values())
             return [self._track(one, raw, self._frames) if found and self._frames else raw]
@@ -129,25 +126,22 @@ class _Writer:
         return [{**entry, **anew, "image_rotation": entry.get("image_rotation", 0)}]
 
     def _painted(self, one: FieldObject, outputs: tuple[Control, ...]) -> list[Entry]:
-        row = one.rows.get(0)
+        frame = min(one.rows, default=0)  # an object of images is on one of them
+        row = one.rows.get(frame)
         if row is None or row.mask is None or not row.visible:
             return []
-        canvas = Canvas(self._task.object, size=self._task.media.original)
+        shown, media = self._pictures[frame], self._task.media
+        canvas = Canvas(shown.object.name, shown.item, media.original(frame))
         drawn = DrawnObject((), one.labels, one.id, canvas, outputs)
-        found = regions_from_mask(self._mask(row), drawn, self._project.config, self._options.regions)
+        mask = _mask(row, media.size(frame))
+        found = regions_from_mask(mask, drawn, self._project.config, self._options.regions)
         origin = {} if one.given else {"origin": "prediction"}  # as what is accepted in the editor
         return [{**region.model_dump(mode="json", exclude_none=True), **origin} for region in found]
-
-    def _mask(self, row: Row) -> MaskResult:
-        """A mask of the journal as a result of the model, its logits as large as the image."""
-        size = self._task.media.size
-        mask = decode_rle({"size": list(size), "counts": row.mask})
-        return MaskResult(np.where(mask, np.float32(1), np.float32(-1)), size, row.score, 1.0)
 
     # Videos
 
     def _track(self, one: FieldObject, raw: Entry, frames: FrameMap) -> Entry:
-        size = self._task.media.size
+        size = self._task.media.size()
         region = self._region(_with_prompts(raw, one, frames, size))
         plan = plan_of(region, frames, size)
         rows = {frame: row for frame, row in one.rows.items() if not row.kept}
@@ -217,6 +211,12 @@ def _ended(keyframe: Keyframe, one: FieldObject, frames: FrameMap) -> Keyframe:
         return keyframe
     mark = keyframe.mark if isinstance(keyframe.mark, PromptMark) else PromptMark()
     return replace(keyframe, enabled=False, mark=mark.model_copy(update={"hid": True}))
+
+
+def _mask(row: Row, size: Size) -> MaskResult:
+    """A mask of the journal as a result of the model, its logits as large as the image."""
+    mask = decode_rle({"size": list(size), "counts": row.mask})
+    return MaskResult(np.where(mask, np.float32(1), np.float32(-1)), size, row.score, 1.0)
 
 
 def _tracked(row: Row) -> TrackedBox:

@@ -1,24 +1,24 @@
-"""What the kit brought along, as objects to go on from, and its videos in Label Studio's frames. No torch."""
+"""What a kit brought along from Label Studio, as objects to go on from, and its videos in Label Studio's
+frames. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from backend.field.events import Row, Spec
-from backend.field.kit import Kit
-from backend.field.manifest import PackedTask, TaskContent
-from backend.field.work import FieldObject
+from backend.field.content import Picture, TaskContent, pictures
 from backend.fit_regions import region_labels, texts
 from backend.frame_map import FrameMap, frame_rate
 from backend.image_shapes import Click, Painted, Rectangle, checked, shape_class
 from backend.keyframe import Keyframe
-from backend.label_config import LabelConfig
+from backend.label_config import Control, LabelConfig, parse_label_config
 from backend.video_command import Command
 from backend.video_plan import RegionPlan, plan_region
 from backend.video_prompts import REGION_TYPE, VideoControl, VideoRegion, read_regions
 from edgetam_model import InputError, PromptError
+from edgetam_model.field_objects import FieldObject, Row, Spec
+from edgetam_model.field_places import FieldTask
 from edgetam_model.masks import Mask, encode_rle, mask_box
 
 Size = tuple[int, int]
@@ -47,15 +47,34 @@ class Project:
         buttons = setup.action.labels if setup.action else ()
         return cls(config, VideoControl(setup.rectangle.name, setup.object.name, command, buttons))
 
-    def labels(self, task: PackedTask) -> tuple[str, ...]:
-        """The classes that a new object of a task may have."""
+    @classmethod
+    def read(cls, text: str) -> Project:
+        """The project with the labeling config of this text.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        return cls.of(parse_label_config(text))
+
+    def labels(self, task: FieldTask) -> tuple[str, ...]:
+        """See `FieldProject`."""
         if task.media.kind == "video" and self.config.video is not None:
-            controls = self.config.video.classes
-        else:
-            drawn = self.config.outputs_for(task.object)
-            plain = [c for c in self.config.controls_of(task.object) if c.type == "labels"]
-            controls = tuple(c for c in drawn if c.labelled) or tuple(plain)
-        return tuple(dict.fromkeys(label for control in controls for label in control.labels))
+            return _classes(self.config.video.classes)
+        names = dict.fromkeys(one.object.name for one in self.pictures(task))
+        return tuple(dict.fromkeys(label for name in names for label in self.labels_of(name)))
+
+    def labels_of(self, name: str) -> tuple[str, ...]:
+        """The classes of an image tag."""
+        drawn = tuple(c for c in self.config.outputs_for(name) if c.labelled)
+        return _classes(drawn or tuple(c for c in self.config.controls_of(name) if c.type == "labels"))
+
+    def objects(self, task: FieldTask) -> Sequence[FieldObject]:
+        """See `FieldProject`."""
+        return starting_objects(task, self)
+
+    def pictures(self, task: FieldTask) -> tuple[Picture, ...]:
+        """What each image of a task, or its video, is in Label Studio."""
+        return pictures(self.config, TaskContent.of(task).data)[: len(task.media.sizes)]
 
     def regions(self, result: Sequence[Any]) -> list[VideoRegion]:
         """The video regions of a result that can be read; the others are left alone."""
@@ -69,36 +88,39 @@ class Project:
         return found
 
 
-def frame_map(task: PackedTask, content: TaskContent, project: Project) -> FrameMap:
+def _classes(controls: Iterable[Control]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(label for control in controls for label in control.labels))
+
+
+def frame_map(task: FieldTask, project: Project) -> FrameMap:
     """Label Studio's frame numbers of a packed video, by the original's times.
 
     Raises:
         InputError: a frame rate that cannot be read, or a kit without the facts of a video.
     """
-    video = project.config.object(task.object)
-    if task.media.facts is None or video is None:
+    if task.media.info is None or project.config.video is None:
         raise InputError(f"task {task.id}", "the kit says nothing about the times of its video")
-    regions = project.regions(content.result(task.chosen))
+    content = TaskContent.of(task)
+    regions = project.regions(content.result)
     told = next((r for r in regions if r.frames_count and r.duration), None)
     counted = told.frames_count if told else None
-    attribute = video.attributes.get("framerate")
+    attribute = project.config.video.object.attributes.get("framerate")
     rate = frame_rate(attribute, content.data, frames_count=counted, duration=told.duration if told else None)
-    return FrameMap.of_video(task.media.facts.info(), rate, counted)
+    return FrameMap.of_video(task.media.info, rate, counted)
 
 
-def starting_objects(kit: Kit, task: PackedTask, project: Project) -> list[FieldObject]:
+def starting_objects(task: FieldTask, project: Project) -> list[FieldObject]:
     """The regions of the chosen annotation that can be worked on, numbered from 1.
 
     Others, such as choices, ellipses or what is damaged, are no objects here and stay as they are.
     """
-    content = kit.content(task)
-    result = [entry for entry in content.result(task.chosen) if isinstance(entry, Mapping)]
+    result = [entry for entry in TaskContent.of(task).result if isinstance(entry, Mapping)]
     if task.media.kind == "video":
-        frames = frame_map(task, content, project)
-        tracks = [_track(region, frames, task.media.size) for region in project.regions(result)]
+        frames = frame_map(task, project)
+        tracks = [_track(region, frames, task.media.size()) for region in project.regions(result)]
         found = [track for track in tracks if track.rows]
     else:
-        found = list(_shapes(result, task))
+        found = list(_shapes(result, task, project.pictures(task)))
     return [
         FieldObject(one.id, number, one.labels, given=True, prompts=one.prompts, rows=one.rows)
         for number, one in enumerate(found, start=1)
@@ -113,25 +135,27 @@ def plan_of(region: VideoRegion, frames: FrameMap, size: Size) -> RegionPlan:
 # Images -----------------------------------------------------------------------------------------------
 
 
-def _shapes(result: Sequence[Region], task: PackedTask) -> Iterator[FieldObject]:
+def _shapes(result: Sequence[Region], task: FieldTask, shown: Sequence[Picture]) -> Iterator[FieldObject]:
     beside = region_labels(result)
+    frames = {(one.object.name, one.item or 0): frame for frame, one in enumerate(shown)}
     seen: set[str] = set()
     for entry in result:
         name, kind = entry.get("id"), entry.get("type")
         made = shape_class(kind.lower()) if isinstance(kind, str) else None
         if not isinstance(name, str) or not name or name in seen or made in (None, Click):
             continue
-        if entry.get("to_name") != task.object or entry.get("item_index"):
+        frame = frames.get((str(entry.get("to_name")), entry.get("item_index") or 0))
+        if frame is None:
             continue
         try:
-            row = _row_of(entry, task.media.size)
+            row = _row_of(entry, task.media.size(frame))
         except InputError:
             continue
         seen.add(name)
         value = entry.get("value")
         own = texts(value.get(str(kind).lower())) if isinstance(value, Mapping) else ()
-        spec = {0: Spec(box=row.box)} if row.mask is None else {}
-        yield FieldObject(name, 0, own or beside.get(name, ()), prompts=spec, rows={0: row})
+        spec = {frame: Spec(box=row.box)} if row.mask is None else {}
+        yield FieldObject(name, 0, own or beside.get(name, ()), prompts=spec, rows={frame: row})
 
 
 def _row_of(entry: Region, size: Size) -> Row:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from backend.field.events import Ended, Found, Pass, Row
+from backend.field.events import Ended, Found, Pass
 from backend.field.predicting import FilmLooker, Looker, row_of
-from backend.field.work import FieldObject, Work, neighbours
+from backend.field.work import Work, neighbours
+from edgetam_model.field_objects import FieldObject, Row
 
 if TYPE_CHECKING:
     from edgetam_model import FrameResult

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from backend.field.events import Row
 from backend.field.manifest import PackedTask
-from backend.field.work import FieldObject, Work
+from backend.field.work import Work
+from edgetam_model.field_objects import FieldObject, Row
 from edgetam_model.masks import decode_rle, mask_to_polygons
 
 OUTLINE_TOLERANCE = 0.6  # pixels: below what a screen shows, and a third of the corners
@@ -16,13 +16,12 @@ OUTLINE_TOLERANCE = 0.6  # pixels: below what a screen shows, and a third of the
 def task_line(task: PackedTask, work: Work | None) -> dict[str, Any]:
     """A task in the list; `work` is None for one that nobody has opened."""
     objects = list(work.now.objects.values()) if work else []
-    regions = task.base.regions if task.base else 0
     return {
         "id": task.id,
         "name": task.name,
         "kind": task.media.kind,
         "frames": task.media.frames,
-        "objects": len(objects) if work else regions,
+        "objects": len(objects) if work else task.objects,
         "doubts": sum(len(one.doubts) for one in objects),
         "touched": bool(work and work.touched),
         "done": bool(work and work.now.done),
@@ -39,24 +38,27 @@ def task_view(task: PackedTask, work: Work, labels: tuple[str, ...]) -> dict[str
     return {
         **task_line(task, work),
         "revision": work.revision,
-        "width": task.media.size[1],
-        "height": task.media.size[0],
+        "sizes": [[width, height] for height, width in task.media.sizes],
+        "numbers": list(task.media.numbers),
         "labels": list(labels),
         "can_undo": work.can_undo,
         "unfinished": bool(work.unfinished),
-        "objects": [object_view(one, task.media.frames) for one in work.now.objects.values()],
+        "objects": [object_view(one) for one in work.now.objects.values()],
     }
 
 
-def object_view(one: FieldObject, frames: int) -> dict[str, Any]:
-    """An object: `line` has one letter a frame (see `FieldObject.code`), `doubts` the worst first."""
+def object_view(one: FieldObject) -> dict[str, Any]:
+    """An object: `line` has one letter a frame from `first` on to the last of which something is known (see
+    `FieldObject.code`), `doubts` the worst first."""
+    first, last = min(one.rows, default=0), max(one.rows, default=-1)
     return {
         "id": one.id,
         "number": one.number,
         "labels": list(one.labels),
         "given": one.given,
         "drawn": one.drawn,
-        "line": "".join(one.code(frame) for frame in range(frames)),
+        "first": first,
+        "line": "".join(one.code(frame) for frame in range(first, last + 1)),
         "doubts": [{"first": a, "last": b, "frame": at} for a, b, at in one.doubts],
     }
 
@@ -75,7 +77,7 @@ def frame_view(task: PackedTask, work: Work, frame: int) -> dict[str, Any]:
                 "state": row.state,
                 "score": row.score,
                 "box": list(row.box) if row.box else None,
-                "outlines": outlines(row, task.media.size),
+                "outlines": outlines(row, task.media.size_of(frame)),
                 "points": [list(point) for point in spec.points] if spec else [],
             }
         )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import groupby
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,82 +17,17 @@ from backend.field.events import (
     Ended,
     Event,
     Found,
-    Labels,
     Pass,
     Pointed,
     Relabelled,
-    Row,
-    Spec,
     Tracked,
     Undone,
 )
 from backend.field.journal import Journal
 from edgetam_model import InputError
+from edgetam_model.field_objects import FieldObject
 
-DOUBTFUL = 0.5  # expected IoU below which a person should look; where objects are seen well it is above .8
 MOST_UNDO = 100  # actions that can be taken back
-
-
-@dataclass(frozen=True)
-class FieldObject:
-    """One object of a task.
-
-    Attributes:
-        id: of its region in Label Studio.
-        number: its own, 1 and up, never given twice; picks its colour.
-        labels: its classes.
-        given: it came with the kit, and its region stands there.
-        prompts: frame → what was pointed at; of given tracks the person's own keyframes too.
-        rows: frame → what is there.
-        drawn: a person or the model drew it anew in the field.
-        confirmed: doubtful frames that a person found right.
-    """
-
-    id: str
-    number: int
-    labels: Labels = ()
-    given: bool = False
-    prompts: Mapping[int, Spec] = field(default_factory=dict)
-    rows: Mapping[int, Row] = field(default_factory=dict)
-    drawn: bool = False
-    confirmed: frozenset[int] = frozenset()
-
-    @cached_property
-    def doubts(self) -> tuple[tuple[int, int, int], ...]:
-        """Stretches that a person should look at: (first, last, worst frame), the worst stretch first."""
-        frames = [frame for frame in sorted(self.rows) if self._doubtful(frame)]
-        runs = groupby(enumerate(frames), key=lambda pair: pair[1] - pair[0])
-        stretches = [[frame for _, frame in run] for _, run in runs]
-        worst = [min(run, key=lambda frame: (self._trust(frame), frame)) for run in stretches]
-        found = [(run[0], run[-1], frame) for run, frame in zip(stretches, worst, strict=True)]
-        return tuple(sorted(found, key=lambda stretch: (self._trust(stretch[2]), stretch)))
-
-    def code(self, frame: int) -> str:
-        """One letter: prompted, visible, doubtful, absent, lost, kept; a dot where nothing is known."""
-        row = self.rows.get(frame)
-        if row is None:
-            return "."
-        if row.prompted:
-            return "p"
-        if row.kept:
-            return "k"
-        if self._doubtful(frame):
-            return "d"
-        return "v" if row.visible else "l" if row.state == "lost" else "a"
-
-    def _doubtful(self, frame: int) -> bool:
-        """Lost, hardly believed, or gone since the frame before."""
-        row = self.rows[frame]
-        if row.prompted or row.kept or frame in self.confirmed:
-            return False
-        if row.state == "lost" or (row.visible and row.score < DOUBTFUL):
-            return True
-        before = self.rows.get(frame - 1)
-        return not row.visible and before is not None and before.visible
-
-    def _trust(self, frame: int) -> float:
-        row = self.rows[frame]
-        return row.score if row.visible else 0.0
 
 
 @dataclass(frozen=True)

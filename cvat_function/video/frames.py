@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cvat_function.video.records import FrameSize, Job, Meta
@@ -48,6 +49,21 @@ class FrameMap:
         return self.source_start + (frame - self.base) * self.step
 
 
+@dataclass(frozen=True)
+class ListedFrames:
+    """Frames as the task counts them, ascending; deleted ones are left out.
+
+    Attributes:
+        frames: those that are asked for.
+        kept: all that there are, within the range and beyond.
+        sizes: of every frame.
+    """
+
+    frames: tuple[int, ...]
+    kept: tuple[int, ...]
+    sizes: Mapping[int, FrameSize]
+
+
 def parse_range(text: str) -> tuple[int, int | None]:
     """`A-B`, `A-` (to the end) or `A`, both included; the second is None for the end.
 
@@ -75,19 +91,31 @@ def map_frames(meta: Meta, job: Job | None, first: int, last: int | None) -> Fra
         InputError: a range that leaves the task or job, or has only deleted frames, or images of
             different sizes.
     """
+    listed = list_frames(meta, job, first, last)
+    size = common_size(listed)
+    low = job.start_frame if job else 0
+    step = _step(meta.frame_filter)
+    return FrameMap(listed.frames, listed.kept, size.width, size.height, low, meta.start_frame, step)
+
+
+def list_frames(meta: Meta, job: Job | None, first: int, last: int | None) -> ListedFrames:
+    """The frames `first` to `last` of a task, or of one of its jobs, whatever their sizes.
+
+    Raises:
+        InputError: a range that leaves the task or job, or has only deleted frames.
+    """
     low, high = (job.start_frame, job.stop_frame) if job else (0, meta.size - 1)
     last = high if last is None else last
     if not low <= first <= last <= high:
         what = f"job {job.id}" if job else "the task"
         raise InputError("range", f"expected frames {low} to {high} of {what}, got {first}-{last}")
-    step = _step(meta.frame_filter)
-    listed = _included(meta, low, high, step)
-    kept = tuple(frame for frame in listed if frame not in set(meta.deleted_frames))
+    listed = _included(meta, low, high, _step(meta.frame_filter))
+    deleted = set(meta.deleted_frames)
+    kept = tuple(frame for frame in listed if frame not in deleted)
     frames = tuple(frame for frame in kept if first <= frame <= last)
     if not frames:
         raise InputError("range", f"of frames {first} to {last} none is there: deleted, or not in the job")
-    size = _common_size(_sizes(meta, range(low, high + 1), listed), frames)
-    return FrameMap(frames, kept, size.width, size.height, low, meta.start_frame, step)
+    return ListedFrames(frames, kept, _sizes(meta, range(low, high + 1), listed))
 
 
 def _step(frame_filter: str) -> int:
@@ -115,7 +143,13 @@ def _sizes(meta: Meta, span: range, listed: tuple[int, ...]) -> dict[int, FrameS
     )
 
 
-def _common_size(sizes: dict[int, FrameSize], frames: tuple[int, ...]) -> FrameSize:
+def common_size(listed: ListedFrames) -> FrameSize:
+    """The size that all frames have.
+
+    Raises:
+        InputError: they have several.
+    """
+    sizes, frames = listed.sizes, listed.frames
     size = sizes[frames[0]]
     for frame in frames:
         if sizes[frame] != size:

@@ -160,8 +160,8 @@ def standing_of(upload: JobUpload, now: Annotations) -> Standing:
     """
     later_tracks = [track for track in now.tracks if (track.id or 0) > upload.newest_track]
     later_shapes = [shape for shape in now.shapes if (shape.id or 0) > upload.newest_shape]
-    tracks, lost_tracks = _find(upload.annotations.tracks, later_tracks)
-    shapes, lost_shapes = _find(upload.annotations.shapes, later_shapes)
+    tracks, lost_tracks = find_again(upload.annotations.tracks, later_tracks)
+    shapes, lost_shapes = find_again(upload.annotations.shapes, later_shapes)
     other_tracks = _others(later_tracks, tracks)
     other_shapes = _others(later_shapes, shapes)
     edited: list[str] = []
@@ -186,8 +186,8 @@ def standing_of(upload: JobUpload, now: Annotations) -> Standing:
     )
 
 
-def _find(sent: Sequence[Item], now: Sequence[Item]) -> tuple[tuple[Item, ...], list[Item]]:
-    """Those that are there as they were sent, each once, and those of `sent` that are not."""
+def find_again(sent: Sequence[Item], now: Sequence[Item]) -> tuple[tuple[Item, ...], list[Item]]:
+    """Those of `now` that are as they were sent, each once, and those of `sent` that are not there."""
     found: list[Item] = []
     lost: list[Item] = []
     taken: set[int | None] = set()

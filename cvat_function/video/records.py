@@ -35,10 +35,17 @@ class AttributeSpec(Record):
 
 
 class Label(Record):
-    """A class of objects."""
+    """A class of objects.
+
+    Attributes:
+        type: of shapes that it is for: "any", "rectangle", "polygon", "mask", "skeleton" …
+        has_parent: it is a part of a skeleton.
+    """
 
     id: int
     name: str
+    type: str = "any"
+    has_parent: bool = False
     attributes: tuple[AttributeSpec, ...] = ()
 
 

@@ -21,15 +21,21 @@ PART_NUMBERS = 500_000  # coordinates per request, about 4 MB of JSON; Django st
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What to track; a job alone is enough, and all that many annotators may see.
+class Whereabouts:
+    """A task or a job; a job alone is enough, and all that many annotators may see."""
+
+    task: int | None
+    job: int | None
+
+
+@dataclass(frozen=True)
+class Wish(Whereabouts):
+    """What to track.
 
     Attributes:
         first, last: frames as the task counts them, both included; last None: to the end.
     """
 
-    task: int | None
-    job: int | None
     first: int
     last: int | None
     choice: Choice
@@ -66,7 +72,7 @@ def make_plan(server: CvatServer, wish: Wish) -> Plan:
     Raises:
         InputError: a task, job, range, label or seed that does not fit.
     """
-    place, task, jobs = _where(server, wish)
+    place, task, jobs = where(server, wish)
     frames = map_frames(server.meta(place), jobs[0] if wish.job is not None else None, wish.first, wish.last)
     chosen = choose_seeds(server.annotations(place), server.labels(place), frames, wish.choice)
     begin = min(seed.keys[0].frame for seed in chosen.seeds)
@@ -76,7 +82,12 @@ def make_plan(server: CvatServer, wish: Wish) -> Plan:
     return Plan(place, task, tuple(reached), frames, chosen)
 
 
-def _where(server: CvatServer, wish: Wish) -> tuple[Place, int, tuple[Job, ...]]:
+def where(server: CvatServer, wish: Whereabouts) -> tuple[Place, int, tuple[Job, ...]]:
+    """Where it is read, its task, and its jobs by their first frame.
+
+    Raises:
+        InputError: no such task or job, or point clouds.
+    """
     if wish.job is not None:
         job = server.job(wish.job)
         if wish.task not in (None, job.task_id):
@@ -126,7 +137,7 @@ def send(server: CvatServer, receipt: Receipt, path: Path) -> Receipt:
         receipt = receipt.with_job(upload)
         receipt.save(path)
         with _advice(path):
-            made = [server.create(upload.job, part) for part in _in_parts(standing.missing)]
+            made = [server.create(upload.job, part) for part in in_parts(standing.missing)]
         there = _joined([standing.untouched, *made])
         receipt = receipt.with_job(upload.model_copy(update={"annotations": there}))
         receipt.save(path)
@@ -172,8 +183,8 @@ def undo(
     )
 
 
-def _in_parts(annotations: Annotations) -> Iterator[Annotations]:
-    """Requests of bearable size; a single object is never cut."""
+def in_parts(annotations: Annotations) -> Iterator[Annotations]:
+    """Requests of bearable size, in order; a single object is never cut."""
     part: list[Item] = []
     size = 0
     for item in _items(annotations):

@@ -1,5 +1,5 @@
-"""The field kit, whole: packed from the real Label Studio, annotated in Chromium where there is no network,
-killed in between, and merged back."""
+"""The field kit, whole: packed from the real Label Studio, or a server that behaves as CVAT does, annotated
+in Chromium where there is no network, killed in between, and merged back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from edgetam_model.demo_clip import BALL, LADYBIRD
+from edgetam_model.masks import mask_box
 from tests.backend.field.kits import make_kit, shipped
+from tests.cvat_function import task_scene
+from tests.cvat_function.field.image_server import SIZES, image_task, square
+from tests.cvat_function.task_server import BIRD, CAR, TOKEN, TaskServer, serving
 from tests.platforms import clips
 from tests.platforms.browser import QUIET
 from tests.platforms.clips import BLUE, FPS, RED, Box, Clip
@@ -187,7 +192,9 @@ class Visitor:
         return self.page.evaluate("S.task")
 
     def line(self, region: str) -> str:
-        return str(next(one["line"] for one in self.task()["objects"] if one["id"] == region))
+        """One letter for each frame."""
+        one = next(one for one in self.task()["objects"] if one["id"] == region)
+        return f"{'.' * one['first']}{one['line']}".ljust(self.task()["frames"], ".")
 
     def wait(self, condition: str) -> None:
         """`page.wait_for_function` would evaluate text, which the page's own policy forbids."""
@@ -478,3 +485,88 @@ def test_doubtful_frames_are_walked_through_by_touch(chromium: Path, logs: Path,
         person.shoot("checked", phone_only=True)
         running.kill()
     assert person.problems == []
+
+
+def at_cvat(server: TaskServer) -> dict[str, str]:
+    return {"CVAT_HOST": server.url, "CVAT_ACCESS_TOKEN": TOKEN, "EDGETAM_WEIGHTS": "default"}
+
+
+def done(*words: str, **env: str) -> None:
+    """One command that must succeed."""
+    ended = edgetam(*words, **env)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_video_of_cvat_goes_out_and_comes_back(chromium: Path, logs: Path, tmp_path: Path) -> None:
+    folder, kit = logs / "field-cvat", tmp_path / "kit"
+    folder.mkdir()
+    first, scale = task_scene.FIRST, 0.75
+    with serving(task_scene.task()) as server, no_network() as network:
+        drawn = {
+            "shapes": [task_scene.box_shape(first, BALL)],
+            "tracks": [task_scene.polygon_track(first, LADYBIRD)],
+        }
+        before = server.create(31, drawn)
+        width = str(int(task_scene.WIDTH * scale))
+        done("pack", "--from", "cvat:7", "--out", str(kit), "--max-side", width, **at_cvat(server))
+        with visiting(network, chromium, folder) as person:
+            running = Field(kit, network)
+            running.start()
+            person.visit(running.url)
+            person.open(7)
+            person.seek(first)
+            person.shoot("packed")
+            person.pick("31/track:50")
+            person.press("track")
+            person.settle()
+            assert "k" not in person.line("31/track:50")[first + 1 :]
+            person.press("new")
+            person.choose("tree")
+            box = mask_box(task_scene.scene().masks[first][BALL])
+            assert box is not None
+            person.drag(scaled(box, scale))
+            person.shoot("tracked")
+            running.kill()
+        assert person.problems == []
+        done("merge", str(kit), **at_cvat(server))
+        shape, new = server.annotations([31])["shapes"]
+        assert shape["id"] == before["shapes"][0]["id"]
+        assert (new["type"], new["frame"], new["label_id"]) == ("polygon", first, 9)
+        tracks = server.annotations([31, 32])["tracks"]
+        assert [(track["label_id"], track["frame"]) for track in tracks] == [(CAR, first), (CAR, 9)]
+        written = len(server.patches)
+        done("merge", str(kit), **at_cvat(server))
+        assert len(server.patches) == written
+
+
+def test_images_of_cvat_are_walked_through_by_touch(chromium: Path, logs: Path, tmp_path: Path) -> None:
+    folder, kit = logs / "field-cvat-images", tmp_path / "kit"
+    folder.mkdir()
+    with image_task() as server, no_network() as network:
+        rectangle = {"type": "rectangle", "label_id": CAR, "frame": 1, "points": list(square(1))}
+        server.create(31, {"shapes": [rectangle]})
+        done("pack", "--from", "cvat:7", "--out", str(kit), **at_cvat(server))
+        with visiting(network, chromium, folder, touch=True) as person:
+            running = Field(kit, network)
+            running.start()
+            person.page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+            person.visit(running.url)
+            person.open(7)
+            assert not person.page.is_visible("#track")
+            person.choose("bird")
+            person.touch(middle(square(0)))
+            person.shoot("first")
+            for frame in (1, 2):
+                person.press("next")
+                person.wait(
+                    f"S.frame === {frame} && S.picture && S.picture.naturalWidth === {SIZES[frame][0]}"
+                )
+                assert person.page.evaluate("S.selected") is None
+                person.shoot(f"image-{frame}")
+            person.touch(middle(square(2)))
+            person.shoot("last")
+            running.kill()
+        assert person.problems == []
+        done("merge", str(kit), **at_cvat(server))
+        shapes = server.annotations([31])["shapes"]
+        assert [(one["frame"], one["label_id"]) for one in shapes] == [(1, CAR), (0, BIRD), (2, BIRD)]

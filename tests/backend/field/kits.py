@@ -10,18 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.field.content import TaskContent, region_ids
 from backend.field.kit import Kit
 from backend.field.manifest import (
     NAME,
     Manifest,
-    PackedAnnotation,
     PackedFile,
     PackedMedia,
     PackedTask,
     Source,
-    TaskContent,
-    content_hash,
-    region_ids,
 )
 from backend.field.packed_media import pack_image, pack_video
 from edgetam_model import MediaLimits, OverlayWriter, load_model
@@ -106,15 +103,10 @@ def _task(root: Path, media: PackedMedia, result: list[Any] | None, *, video: bo
     key = "video" if video else "image"
     content = TaskContent(id=1, data={key: "/data/upload/3/x"}, annotations=stored)
     (root / "tasks/task-1.json").write_text(content.model_dump_json())
-    known = PackedAnnotation(
-        id=9, updated_at=MADE, content=content_hash(result or []), regions=len(region_ids(result or []))
-    )
     return PackedTask(
         id=1,
-        object=key,
         name="x",
         media=media,
         content=PackedFile.of(root, "tasks/task-1.json"),
-        annotations=() if result is None else (known,),
-        chosen=None if result is None else 9,
+        objects=len(region_ids(result or [])),
     )

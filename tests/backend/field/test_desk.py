@@ -11,8 +11,9 @@ import pytest
 from backend.field.desk import BusyError, Desk
 from backend.field.journal import Journal
 from backend.field.kit import Kit
+from backend.field.merging import field_work
 from backend.field.regions_out import merged_result
-from backend.field.starting import Project, starting_objects
+from backend.field.starting import Project
 from backend.field.work import Work
 from edgetam_model import InputError
 from tests.backend.field.conftest import desk_on, settle
@@ -22,13 +23,12 @@ from tests.backend.video_json import keyframe, region, shown
 
 
 def work_of(kit: Kit) -> Work:
-    task = kit.manifest.task(1)
-    given = starting_objects(kit, task, Project.of(kit.config()))
-    return Work(Journal(kit.work(1) / "journal.jsonl"), given)
+    return Work(Journal(kit.work(1) / "journal.jsonl"), kit.project().objects(kit.task(1)))
 
 
 def result_of(kit: Kit) -> list[Any]:
-    return merged_result(kit, kit.manifest.task(1), Project.of(kit.config()), work_of(kit))
+    project = Project.read(kit.project_text())
+    return merged_result(field_work(kit, project, 1), project)
 
 
 def click(frame: int = 0) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def near(box: Any, expected: Box, pixels: float = 2.5) -> bool:
 
 
 def lines(desk: Desk) -> dict[str, str]:
-    return {one["id"]: one["line"] for one in desk.task(1)["objects"]}
+    return {one["id"]: "." * one["first"] + one["line"] for one in desk.task(1)["objects"]}
 
 
 def test_an_image_is_clicked_corrected_and_comes_back(tmp_path: Path, still: Path, weights: Path) -> None:
@@ -181,7 +181,8 @@ def test_tracking_that_was_cut_off_can_go_on(mine: Kit) -> None:
         desk.act(1, {"do": "resume"})
         settle(desk)
         view = desk.task(1)
-        assert (view["unfinished"], view["objects"][1]["line"]) == (False, "..pvvv")
+        made = view["objects"][1]
+        assert (view["unfinished"], made["first"], made["line"]) == (False, 2, "pvvv")
         with pytest.raises(InputError, match="nothing was cut off"):
             desk.act(1, {"do": "resume"})
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.field.content import TaskContent, content_hash, region_ids
 from backend.field.kit import Kit, zip_kit
-from backend.field.manifest import NAME, Manifest, content_hash, region_ids
+from backend.field.manifest import NAME, Manifest
 from edgetam_model import InputError
 from tests.backend.field.kits import make_kit, rectangle
 
@@ -28,7 +29,7 @@ def test_a_zip_is_unpacked_beside_itself_once(kit: Kit, tmp_path: Path) -> None:
     again = Kit.open(tmp_path / "other.zip")
     assert again.work(1).is_dir()  # the work stays
     again.verify()
-    assert again.content(again.manifest.task(1)).result(9) == [rectangle("r1")]
+    assert TaskContent.of(again.task(1)).result == [rectangle("r1")]
 
 
 def test_a_folder_that_is_anothers_is_left_alone(kit: Kit, tmp_path: Path) -> None:
@@ -82,11 +83,26 @@ def test_other_files_are_no_kits(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_manifest_of_another_version_is_refused(kit: Kit) -> None:
-    text = (kit.root / NAME).read_text().replace('"format":1', '"format":2')
+    text = (kit.root / NAME).read_text().replace('"format":2', '"format":3')
     with pytest.raises(InputError, match="format"):
         Manifest.read(text)
     with pytest.raises(InputError, match="no task 7"):
         kit.manifest.task(7)
+
+
+def test_a_kit_of_the_first_format_is_the_same_kit(kit: Kit) -> None:
+    """It said in its manifest what the tasks' content says as well."""
+    document = json.loads((kit.root / NAME).read_text())
+    del document["tasks"][0]["objects"], document["tasks"][0]["media"]["others"]
+    del document["tasks"][0]["media"]["numbers"]
+    known = {"id": 9, "updated_at": None, "content": "0" * 64, "regions": 1}
+    document["tasks"][0] |= {"object": "image", "annotations": [known], "chosen": 9}
+    (kit.root / NAME).write_text(json.dumps({**document, "format": 1}))
+    old = Kit.open(kit.root)
+    assert old.manifest.tasks == kit.manifest.tasks
+    assert [one.id for one in old.project().objects(old.task(1))] == ["r1"]
+    none = {**document["tasks"][0], "annotations": [], "chosen": None}
+    assert Manifest.read(json.dumps({**document, "format": 1, "tasks": [none]})).tasks[0].objects == 0
 
 
 def test_a_kit_is_worked_on_by_one_process(kit: Kit) -> None:

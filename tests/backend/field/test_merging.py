@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.field.content import KnownAnnotation, content_hash
 from backend.field.kit import Kit
-from backend.field.manifest import PackedAnnotation, content_hash
-from backend.field.merging import Merged, Outcome, decide
 from backend.field.site import StoredAnnotation
+from backend.field.studio_merging import Merged, decide
 from edgetam_model.cli import main
+from edgetam_model.field_places import Outcome
 from tests.backend.field.conftest import desk_on
 from tests.backend.field.kits import CLIP_CONFIG, rectangle, square
 from tests.backend.field.kits import clip as make_clip
@@ -180,7 +181,7 @@ def test_deciding_never_loses_what_is_there_and_is_settled_after_one_merge(
     base = None
     if packed is not None:
         number, result = packed
-        base = PackedAnnotation(id=number, updated_at=None, content=content_hash(result), regions=0)
+        base = KnownAnnotation(number, None, content_hash(result))
     ids = [entry["id"] for entry in wanted]
     outcome = decide(base, None, wanted, ids, stored(server))
     after = carried_out(outcome, wanted, server)

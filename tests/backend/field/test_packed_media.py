@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from backend.field.packed_media import fitted_size, pack_image, pack_video
+from backend.field.packed_media import Progress, fitted_size, pack_image, pack_video
 from edgetam_model import MediaError, MediaLimits, OverlayWriter, open_source, read_image
 from tests.backend.field.kits import HEIGHT, WIDTH, picture
 
@@ -71,6 +71,16 @@ def test_a_smaller_video_has_the_same_frames_at_the_same_times(tmp_path: Path) -
             assert abs(float(after.read(index).mean()) - 30 * index) < 8
         assert packed.facts is not None
         assert (packed.facts.info().times == before.info.times).all()
+
+
+def test_frames_that_are_no_file_become_a_video_with_even_sides(tmp_path: Path) -> None:
+    frames = [np.full((63, 95, 3), 40 * index, np.uint8) for index in range(4)]
+    told: list[str] = []
+    packed = pack_video(frames, tmp_path, "media/a", None, LIMITS, Progress(told.append, "task 1"))
+    assert (packed.original, packed.size, packed.frames, packed.facts) == ((63, 95), (62, 94), 4, None)
+    assert told == []  # it took no time
+    with open_source(tmp_path / packed.file.path) as written:
+        assert [round(float(written.read(index).mean()) / 40) for index in range(4)] == [0, 1, 2, 3]
 
 
 def test_what_is_no_media_is_refused(tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backend.field.events import Deleted, Event, Found, Pointed, Relabelled, Row, Spec, Tracked
+from backend.field.events import Deleted, Event, Found, Pointed, Relabelled, Tracked
 from backend.field.journal import Journal
 from backend.field.kit import Kit
 from backend.field.regions_out import OutOptions, merged_result
-from backend.field.starting import Project, starting_objects
+from backend.field.starting import Project
 from backend.field.work import Work
 from backend.video_keyframes import KeyframeOptions, TrackedBox
+from edgetam_model.field_objects import Row, Spec
+from edgetam_model.field_places import FieldWork
 from tests.backend.field.kits import HEIGHT, WIDTH, clip, make_kit, rectangle
 from tests.backend.video_json import keyframe, region, shown, tracked
 
@@ -38,12 +40,13 @@ def with_regions(kit: Kit, folder: Path, result: list[Any]) -> Kit:
 
 
 def merged(kit: Kit, events: Sequence[Event], options: OutOptions = EVERY) -> list[Any]:
-    task, project = kit.manifest.task(1), Project.of(kit.config())
+    task, project = kit.task(1), Project.read(kit.project_text())
     with TemporaryDirectory() as folder:
-        work = Work(Journal(Path(folder) / "journal.jsonl"), starting_objects(kit, task, project))
+        work = Work(Journal(Path(folder) / "journal.jsonl"), project.objects(task))
         for event in events:
             work.add(event)
-        return merged_result(kit, task, project, work, options)
+        done = FieldWork(task, work.given.objects, work.now.objects)
+        return merged_result(done, project, options)
 
 
 def place(frame: int, jump: float = 0.0) -> Box:

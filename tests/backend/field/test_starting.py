@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.brush_rle import encode_brush
-from backend.field.events import Row
-from backend.field.starting import Project, frame_map, shown_boxes, starting_objects
+from backend.field.kit import Kit
+from backend.field.starting import Project, frame_map, shown_boxes
 from backend.label_config import parse_label_config
+from edgetam_model.field_objects import Row
 from edgetam_model.masks import decode_rle
 from tests.backend.field.kits import CLIP_CONFIG, HEIGHT, STILL_CONFIG, WIDTH, make_kit, rectangle
 from tests.backend.video_json import COUNT, FRAMES, SIZE, keyframe, read, region, shown
@@ -19,6 +20,10 @@ from tests.backend.video_json import COUNT, FRAMES, SIZE, keyframe, read, region
 KEYFRAMES = st.dictionaries(
     st.integers(1, COUNT), st.tuples(st.integers(0, 80), st.booleans()), min_size=1, max_size=6
 )
+
+
+def project_of(kit: Kit) -> Project:
+    return Project.read(kit.project_text())
 
 
 @given(KEYFRAMES)
@@ -47,7 +52,7 @@ def test_drawn_regions_become_objects_and_others_do_not(tmp_path: Path, still: P
     choice = {"type": "choices", "value": {"choices": ["x"]}}
     result: list[Any] = [rectangle("r"), ellipse, brush, damaged, click, choice]
     kit = make_kit(tmp_path / "kit", still, weights, result=result, max_side=64)
-    found = starting_objects(kit, kit.manifest.task(1), Project.of(kit.config()))
+    found = project_of(kit).objects(kit.task(1))
     assert [(one.id, one.number, one.labels) for one in found] == [("r", 1, ("Post",)), ("b", 2, ("Ball",))]
     assert found[0].rows[0].box == pytest.approx((48, 32.25, 60.8, 40.85))  # 64 × 43 pixels of 96 × 64
     row = found[1].rows[0]
@@ -60,14 +65,13 @@ def test_tracks_stand_on_the_frames_of_the_file(tmp_path: Path, clip: Path, weig
     kit = make_kit(
         tmp_path / "kit", clip, weights, result=[item, {**item, "id": "x", "value": 7}], video=True
     )
-    (one,) = starting_objects(kit, kit.manifest.task(1), Project.of(kit.config()))
+    (one,) = project_of(kit).objects(kit.task(1))
     assert sorted(one.rows) == [1, 2, 3]
     assert sorted(one.prompts) == [1, 3]
     assert all(isinstance(row, Row) and row.kept for row in one.rows.values())
     boxes = [row.box for row in one.rows.values()]
     assert [box[0] for box in boxes if box] == pytest.approx([9.6, 19.2, 28.8])
-    task = kit.manifest.task(1)
-    assert frame_map(task, kit.content(task), Project.of(kit.config())).rate == 25
+    assert frame_map(kit.task(1), project_of(kit)).rate == 25
 
 
 @pytest.mark.parametrize("config", [STILL_CONFIG, CLIP_CONFIG])
@@ -77,5 +81,5 @@ def test_labels_are_classes_and_no_buttons(
     video = config is CLIP_CONFIG
     kit = make_kit(tmp_path / "kit", clip if video else still, weights, video=video)
     project = Project.of(parse_label_config(config))
-    assert project.labels(kit.manifest.task(1)) == ("Ball", "Post")
-    assert starting_objects(kit, kit.manifest.task(1), project) == []
+    assert project.labels(kit.task(1)) == ("Ball", "Post")
+    assert project.objects(kit.task(1)) == []

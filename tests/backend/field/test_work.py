@@ -18,14 +18,13 @@ from backend.field.events import (
     Pass,
     Pointed,
     Relabelled,
-    Row,
-    Spec,
     Tracked,
     Undone,
 )
 from backend.field.journal import Journal
-from backend.field.work import FieldObject, Standing, Work, neighbours
+from backend.field.work import Standing, Work, neighbours
 from edgetam_model import InputError
+from edgetam_model.field_objects import FieldObject, Row, Spec
 
 NAMES = st.sampled_from(["a", "b", "given"])
 FRAMES = st.integers(0, 9)

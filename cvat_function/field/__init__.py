@@ -1,0 +1,1 @@
+"""CVAT's tasks in field kits: taken along, worked on where there is no network, brought back."""
