@@ -24,7 +24,7 @@ from backend.jobs import QueueUnavailable
 from backend.label_studio import LabelStudio, LabelStudioError
 from backend.label_studio_records import Backend, Project
 from backend.settings import Settings
-from edgetam_model import EdgeTAMError, InputError, MediaError
+from edgetam_model import EdgeTAMError, ImageDecoders, InputError, MediaError
 
 State = Literal["ok", "warn", "fail"]
 
@@ -36,6 +36,7 @@ LOW_DISK, NO_DISK = 5 * 2**30, 2**30  # bytes: a few long videos; weights and on
 ANSWER_SECONDS = 5.0  # a doctor does not wait as long as a job may
 ASKED_PROJECTS = 20  # Label Studio asks every backend of a project for its health: up to a second each
 CLOCK_SECONDS = 5.0  # two machines that follow a time server differ by milliseconds
+SMALLEST_IMAGE = b"P6 1 1 255\n\0\0\0"  # one black pixel
 QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 TITLE = "EdgeTAM"  # what `edgetam connect` calls the backend
 
@@ -68,7 +69,13 @@ def examine(environ: Mapping[str, str]) -> tuple[Check, ...]:
         return (*checks, Check("settings", "fail", str(error), f"correct {error.field}"))
     checks.append(Check("settings", "ok", "every variable can be used"))
     missing_server = any(_installed(name) is None for name in SERVER_PACKAGES)
-    checks += [check_decoders(), check_model(settings), check_disk(settings), check_temporary()]
+    checks += [
+        check_decoders(),
+        check_decoding(settings),
+        check_model(settings),
+        check_disk(settings),
+        check_temporary(),
+    ]
     checks += [] if missing_server else [check_redis(settings), *check_redis_setup(settings)]
     checks += [check_port(settings), check_access(settings), *check_folders(settings)]
     checks += check_label_studio(settings)
@@ -132,6 +139,25 @@ def check_decoders() -> Check:
         lacking = ", ".join(name for name in DECODERS if name not in here)
         return Check("video", "warn", f"{found}, not {lacking}", "convert such videos to H.264")
     return Check("video", "ok", found)
+
+
+def check_decoding(settings: Settings) -> Check:
+    """Whether a process apart starts and decodes, under the memory and the time that it may take."""
+    apart = settings.apart()
+    if apart is None:
+        cure = "set EDGETAM_DECODE=apart, so that a file that crashes a decoder crashes nothing else"
+        return Check("decoding", "warn", "files are decoded in the server and the worker", cure)
+    decoders = ImageDecoders(apart)
+    try:
+        decoders.read(SMALLEST_IMAGE)
+        held = ("limits", *decoders.fences())
+    except (MediaError, OSError) as error:
+        cure = "raise EDGETAM_DECODE_MEMORY or EDGETAM_DECODE_SECONDS, or the limit of processes"
+        return Check("decoding", "fail", f"a process that decodes does not work: {error}", cure)
+    finally:
+        decoders.close()
+    what = f"{settings.decode_memory.human_readable()} and {settings.decode_seconds:g} s"
+    return Check("decoding", "ok", f"in processes apart that may take {what}, held by {', '.join(held)}")
 
 
 def check_model(settings: Settings) -> Check:

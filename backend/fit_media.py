@@ -10,11 +10,12 @@ from pathlib import Path
 
 from backend.fetching import FetchError
 from backend.fit_listing import may_pass
+from backend.fit_videos import FitVideos
 from backend.jobs import TryAgain
 from backend.label_studio import LabelStudioError
 from backend.media import MediaIntake, media_kind
 from backend.settings import Settings
-from edgetam_model import FrameSource, MediaError, open_source
+from edgetam_model import FrameSource, ImageDecoders, MediaError, open_source
 from edgetam_model.training.annotations import AnnotatedTask
 
 
@@ -40,6 +41,9 @@ class FitMedia:
         self._cache = settings.media_cache_dir
         self._folder = folder
         self._patient = patient
+        apart = settings.apart()
+        self._decoders = ImageDecoders(apart) if apart else None
+        self._videos = FitVideos(self._limits, apart) if apart else None
 
     def open(self, task: AnnotatedTask) -> FrameSource:
         """An open source of a task's frames, to be closed by the caller.
@@ -52,11 +56,24 @@ class FitMedia:
         path = self._path(task)
         if media_kind(path, task.media) != task.kind:
             raise MediaError("data", f"expected {task.kind} media: {task.media:.200}")
-        source = open_source(path, self._limits)
+        source = self._opened(path, is_image=task.kind == "image")
         if source.info.duration > self._seconds:
             source.close()
             raise MediaError("data", f"the video is longer than the limit of {self._seconds:,.0f} s")
         return source
+
+    def _opened(self, path: Path, *, is_image: bool) -> FrameSource:
+        """Apart, images share a process and videos a few: a training opens many, again and again."""
+        if self._decoders is None or self._videos is None:
+            return open_source(path, self._limits)
+        if not is_image:
+            return self._videos.source(path)
+        try:
+            self._limits.check_bytes("data", path.stat().st_size)
+            content = path.read_bytes()
+        except OSError as error:
+            raise MediaError("data", f"the image cannot be read: {error.strerror}") from error
+        return open_source([self._decoders.read(content, self._limits)], self._limits)
 
     def _path(self, task: AnnotatedTask) -> Path:
         name = hashlib.sha256(f"{task.group} {task.media}".encode("utf-8", "backslashreplace")).hexdigest()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import SecretStr
 
-from backend.image_cache import EncodedImage, ImageCache
+from backend.image_cache import EncodedImage, ImageCache, Rgb
 from backend.image_prompts import DrawnObject, read_prompts
 from backend.image_regions import RegionOptions, regions_from_mask
 from backend.jobs import QueueFull
@@ -22,7 +22,7 @@ from backend.loading import version_of
 from backend.media import MediaIntake
 from backend.predictions import Prediction, Region, prediction_of
 from backend.settings import Settings
-from edgetam_model import InputError, MediaError, read_image
+from edgetam_model import ImageDecoders, InputError, MediaError, read_image
 
 if TYPE_CHECKING:
     from edgetam_model import EdgeTAM
@@ -79,10 +79,22 @@ class ImageService:
         self._media_limits = replace(settings.media_limits(), max_bytes=most)
         self._options = RegionOptions(polygon_tolerance=settings.mask_tolerance)
         self._intake = intake
+        apart = settings.apart()
+        self._decoders = ImageDecoders(apart, kept=self.limits.threads) if apart else None
         self._slots = threading.BoundedSemaphore(self.limits.threads)
         self._batch_slots = threading.BoundedSemaphore(max(1, self.limits.threads - 1))
         self._inside = 0
         self._guard = threading.Lock()
+
+    def start(self) -> None:
+        """Have a process ready that decodes, where images are decoded apart."""
+        if self._decoders is not None:
+            self._decoders.start()
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        if self._decoders is not None:
+            self._decoders.close()
 
     @property
     def inside(self) -> int:
@@ -151,7 +163,7 @@ class ImageService:
         """The regions of all objects on one image."""
         with self._slot(asked):
             content = _content(path, self._media_limits.max_bytes)
-            with self.cache.hold(content, model, lambda: read_image(content, self._media_limits)) as image:
+            with self.cache.hold(content, model, lambda: self._pixels(content, asked)) as image:
                 for one in objects:
                     if asked.left <= 0:
                         asked.skipped += 1
@@ -160,6 +172,11 @@ class ImageService:
                         asked.regions += self._object(image, one, asked.config)
                     except InputError as error:
                         asked.problems.append(error)
+
+    def _pixels(self, content: bytes, asked: _Asked) -> Rgb:
+        if self._decoders is None:
+            return read_image(content, self._media_limits)
+        return self._decoders.read(content, self._media_limits, max(1.0, asked.left))
 
     def _object(self, image: EncodedImage, one: DrawnObject, config: LabelConfig) -> list[Region]:
         assert image.predictor is not None, "hold gives encoded images only"

@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgetam_model.apart.images import ImageDecoders
+    from edgetam_model.apart.options import ApartOptions
     from edgetam_model.config import CONFIGS, EdgeTAMConfig
     from edgetam_model.demo_clip import DemoClip, render_demo_clip
     from edgetam_model.errors import (
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from edgetam_model.windows import Window
 
 _HOMES = {
+    "apart.images": ("ImageDecoders",),
+    "apart.options": ("ApartOptions",),
     "config": ("CONFIGS", "EdgeTAMConfig"),
     "demo_clip": ("DemoClip", "render_demo_clip"),
     "errors": (
@@ -83,6 +87,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "CONFIGS",
+    "ApartOptions",
     "CheckpointError",
     "ContactSheet",
     "DemoClip",
@@ -100,6 +105,7 @@ __all__ = [
     "FrameResult",
     "FrameSource",
     "FrameTracker",
+    "ImageDecoders",
     "ImageOptions",
     "ImagePredictor",
     "InputError",

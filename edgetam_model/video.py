@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgetam_model.apart.options import ApartOptions
 from edgetam_model.decode import VideoFile
 from edgetam_model.errors import MediaError
 from edgetam_model.images import ImageSource, looks_like_image, open_folder, read_image
@@ -26,7 +27,9 @@ __all__ = [
 Source = str | Path | Sequence[Frame] | Frame | FrameSource  # one array: (T, H, W, 3)
 
 
-def open_source(source: Source, limits: MediaLimits | None = None) -> FrameSource:
+def open_source(
+    source: Source, limits: MediaLimits | None = None, apart: ApartOptions | None = None
+) -> FrameSource:
     """Open frames for reading; close the result, or use it in a `with`.
 
     Args:
@@ -35,9 +38,13 @@ def open_source(source: Source, limits: MediaLimits | None = None) -> FrameSourc
             source that is open already, which comes back as it is. What a file is shows in its
             content, not in its name.
         limits: what is refused; the defaults when left out.
+        apart: decode in a process of its own that may take so much, where the source is a path: for files
+            from elsewhere. None: in this process.
 
     Raises:
-        MediaError: a URL, a missing or damaged file, a playlist or another format, or too large.
+        MediaError: a URL, a missing or damaged file, a playlist or another format, or too large; apart,
+            also a file that breaks its decoder.
+        OSError: apart: the system starts no more processes.
     """
     limits = limits or MediaLimits()
     if isinstance(source, FrameSource):
@@ -45,6 +52,10 @@ def open_source(source: Source, limits: MediaLimits | None = None) -> FrameSourc
     if not isinstance(source, (str, os.PathLike)):
         return ArraySource(source, limits)
     path = _local_path(source)
+    if apart is not None:
+        from edgetam_model.apart.source import ApartSource  # the process apart opens, and needs it not
+
+        return ApartSource(path, limits, apart)
     if path.is_dir():
         return open_folder(path, limits)
     if looks_like_video(path):

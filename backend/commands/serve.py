@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         workers = Supervisor(
             _worker_command(args), args.workers, environ | {"REDIS_URL": redis_url}, watch.look
         )
+        services.images.start()
         services.model.start()  # not before the address is ours: a process that ends inside torch aborts
         try:
             with sweeper(queue), workers:
@@ -102,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
                 _announce(server, settings, args.workers, is_open=services.access.is_open)
                 server.run()  # until the signal's SystemExit, which it takes for the end
         finally:
+            services.images.close()
             services.models.close(LOADING)
     if services.models.is_loading or services.images.inside:  # waitress waits five seconds for answers
         _leave()
@@ -147,7 +149,7 @@ def _listen(app: Flask, settings: Settings) -> _Server:
             connection_limit=CONNECTIONS,
             max_request_body_size=MAX_BODY_BYTES + 1,  # the application's own limit answers in JSON
             ident="edgetam",
-            clear_untrusted_proxy_headers=True,
+            clear_untrusted_proxy_headers=not settings.trusted_proxies,  # else the gate reads them itself
         )
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error

@@ -80,6 +80,16 @@ def test_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_decoders().state == "fail"
 
 
+def test_decoding_apart_is_tried() -> None:
+    check = doctor.check_decoding(Settings())
+    assert check.state == "ok"
+    assert "3.0GiB and 120 s, held by limits" in check.found
+    assert doctor.check_decoding(Settings(decode="inside")).state == "warn"
+    check = doctor.check_decoding(Settings(decode_seconds=0.001))
+    assert check.state == "fail"
+    assert "took more than" in check.found
+
+
 def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     check = doctor.check_model(Settings(weights=str(tmp_path / "none.safetensors"), device="cpu"))
     assert check.state == "fail"
@@ -247,8 +257,8 @@ def test_every_check_is_in_the_examination(tmp_path: Path) -> None:
     checks = doctor.examine(environ)
     names = [check.name for check in checks]
     assert names == [
-        *("python", "packages", "threads", "settings", "video", "model", "cache", "temporary", "redis"),
-        *("port", "access", "label studio"),
+        *("python", "packages", "threads", "settings", "video", "decoding", "model", "cache", "temporary"),
+        *("redis", "port", "access", "label studio"),
     ]
     assert all(bool(check.cure) == (check.state != "ok") for check in checks)
     json.dumps([check.found for check in checks])

@@ -77,7 +77,7 @@ def settings(folder: Path, weights: str = "sees", answer_seconds: float = 0.0, *
         weights=str(folder / f"{weights}.safetensors"),
         device="cpu",
         answer_seconds=answer_seconds,
-        **{"keyframe_tolerance": 0.0, **more},
+        **{"keyframe_tolerance": 0.0, "decode": "inside", **more},
     )
 
 

@@ -91,7 +91,7 @@ def test_kept_it_runs_until_ctrl_c_and_takes_all_with_it(weights: Path, tmp_path
             lines.append(process.stdout.readline())
         assert f"http://127.0.0.1:{port}/" in lines[-1], log.read_text()
         children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) == 3, "the server, its worker and its Redis"
+        assert len(children) == 4, "the server, its worker, its Redis and its decoder of images"
         process.send_signal(signal.SIGINT)
         assert process.wait(STOP) == 0
         assert not psutil.wait_procs(children, timeout=3)[1]

@@ -108,7 +108,7 @@ def test_one_command_serves_and_stops(tmp_path: Path) -> None:
         with server(tmp_path, *options, EDGETAM_ALLOWED_HOSTS=hosts, EDGETAM_TOKEN="t0ken") as (process, url):
             use_it(url, web)
             children = psutil.Process(process.pid).children()
-            assert len(children) == 2, "a worker and Redis"
+            assert len(children) == 3, "a worker, Redis, and a decoder of images"
             assert stopped(process, signal.SIGTERM) < 10
     text = (tmp_path / "log").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
