@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-long test-platforms test-install test-chaos bench weights release-coreml lock sbom audit clean
+.PHONY: demo test check test-long test-platforms test-install test-chaos bench weights release-coreml lock sbom audit docs clean
 
 # PyTorch first and by its exact version, so that nothing that depends on it chooses another build.
 $(VENV)/ready: pyproject.toml
@@ -70,6 +70,10 @@ test-platforms: $(VENV)/ready
 # Core ML packages of the weights that ship, verified, with checksums.
 release-coreml: $(VENV)/ready
 	$(BIN)/edgetam export release --weights default --out dist/coreml --force
+
+# The API reference from the docstrings: build/docs/index.html.
+docs: $(VENV)/ready
+	$(BIN)/python -m tests.docs.api
 
 clean:
 	rm -rf $(VENV) demo-out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

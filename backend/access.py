@@ -57,37 +57,46 @@ class Access:
             return self.user, self.password
         return None if self.token is None else (TOKEN_USER, self.token)
 
-    def check(self, authorization: str | None) -> None:
+    def check(self, authorization: str | None) -> str:
         """Let a request in by its Authorization header; takes as long for a wrong secret as for a right one.
+
+        Returns:
+            The user's name, `token`, or nothing where everybody may enter.
 
         Raises:
             Unauthorized: no credentials, or wrong ones.
         """
         if self.is_open:
-            return
+            return ""
         scheme, _, given = (authorization or "").partition(" ")
-        known = {"basic": self._knows_password, "bearer": self._knows_token}.get(scheme.lower())
-        if known is None or not known(given.strip()):
+        known = {"basic": self._of_password, "bearer": self._of_token}.get(scheme.lower())
+        who = known(given.strip()) if known else ""
+        if not who:
             raise Unauthorized("expected the user and password, or the token, that this server was given")
+        return who
 
-    def _knows_password(self, given: str) -> bool:
+    def _of_password(self, given: str) -> str:
+        """Whose password it is; empty: nobody's."""
         try:
             pair = base64.b64decode(given, validate=True)
         except (binascii.Error, ValueError):
-            return False
+            return ""
         known = [(self.user, self.password), (TOKEN_USER, self.token)]
         # All are compared, so that the time tells nothing.
         fits = [
-            hmac.compare_digest(pair, _joined(user, secret))
+            user
             for user, secret in known
-            if user is not None and secret is not None
+            if user is not None and secret is not None and hmac.compare_digest(pair, _joined(user, secret))
         ]
-        return any(fits)
+        return fits[0] if fits else ""
 
-    def _knows_token(self, given: str) -> bool:
+    def _of_token(self, given: str) -> str:
         if self.token is None:
-            return False
-        return hmac.compare_digest(given.encode("latin-1", "replace"), self.token.get_secret_value().encode())
+            return ""
+        is_it = hmac.compare_digest(
+            given.encode("latin-1", "replace"), self.token.get_secret_value().encode()
+        )
+        return TOKEN_USER if is_it else ""
 
 
 def basic_header(user: str, password: SecretStr) -> SecretStr:

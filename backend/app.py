@@ -13,9 +13,10 @@ from flask import Flask, Request, Response, g, jsonify, request
 from pydantic import BaseModel
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
-from backend import events, metrics
+from backend import acts, events, metrics
 from backend.access import Unauthorized
 from backend.fit_schedule import FitSchedule
+from backend.gate import Asked, Client, WrongHost
 from backend.jobs import QueueFull, QueueUnavailable
 from backend.label_config import parse_label_config
 from backend.label_studio import LabelStudioError
@@ -23,6 +24,7 @@ from backend.loading import ModelNotReady
 from backend.logs import fields
 from backend.pages import Page
 from backend.protocol import PredictRequest, SetupRequest, WebhookRequest, project_id, read_body
+from backend.rates import TooManyRequests
 from backend.services import Services
 from edgetam_model import EdgeTAMError, InputError
 
@@ -47,6 +49,8 @@ JSON_TYPE = "application/json"  # asked for: what a foreign web page can have a 
 STATUS: tuple[tuple[type[EdgeTAMError], HTTPStatus], ...] = (
     (InputError, HTTPStatus.BAD_REQUEST),
     (Unauthorized, HTTPStatus.UNAUTHORIZED),
+    (WrongHost, HTTPStatus.MISDIRECTED_REQUEST),
+    (TooManyRequests, HTTPStatus.TOO_MANY_REQUESTS),
     (QueueFull, HTTPStatus.TOO_MANY_REQUESTS),
     (QueueUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (ModelNotReady, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -101,9 +105,12 @@ def _add_protocol(app: Flask, services: Services) -> None:
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:
         schedule = FitSchedule.from_settings(services.settings)
-        job = events.record(_body(WebhookRequest), services.queue, schedule)
+        event = _body(WebhookRequest)
+        job = events.record(event, services.queue, schedule)
         if job is None:
             return jsonify(status="ignored"), HTTPStatus.OK
+        act = "train" if event.action == events.START else "annotate"
+        acts.record(act, {"job": job, "project": project_id(event.project_id)})
         return jsonify(status="recorded", job_id=job), HTTPStatus.CREATED
 
     @app.get("/versions")
@@ -137,6 +144,8 @@ def _add_monitoring(app: Flask, services: Services) -> None:
         page = asked.answer(request.method, f"/api/{rest}", request.get_data(cache=False)) if asked else None
         if page is None:
             raise NotFound
+        if request.method == "POST" and page.status < HTTPStatus.BAD_REQUEST:
+            _record_page(rest)
         return _page(page)
 
     @app.get("/metrics")
@@ -150,6 +159,13 @@ def _add_monitoring(app: Flask, services: Services) -> None:
             up = False
         families.append(metrics.Family.gauge("edgetam_queue_up", "1: Redis answers.", up))
         return Response(metrics.render(families), content_type=metrics.CONTENT_TYPE)
+
+
+def _record_page(rest: str) -> None:
+    """What a button has changed: `jobs/ID/cancel`, `versions/PROJECT/v0003/promote`."""
+    words = rest.split("/")
+    kinds = ("job",) if words[0] == "jobs" else ("project", "version")
+    acts.record(words[-1], dict(zip(kinds, words[1:-1], strict=False)))
 
 
 def _page(page: Page) -> Response:
@@ -174,7 +190,11 @@ def _add_errors(app: Flask, services: Services) -> None:
     def expected(error: EdgeTAMError) -> Response:
         status = next(status for kind, status in STATUS if isinstance(error, kind))
         services.requests.fail(type(error).__name__)
-        log.log(_level(status), "%s: %s", _route(request), error)
+        client: Client = g.client
+        who = fields(who=client.who, address=client.address)
+        log.log(_level(status), "%s: %s", _route(request), error, extra=who)
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            services.requests.limit(getattr(error, "reason", "unknown"))
         if isinstance(error, InputError):
             return _error(status, error.problem, error.field)
         answer = _error(status, str(error))
@@ -222,8 +242,11 @@ def _body(kind: type[Body]) -> Body:
 def _enter(services: Services, busy: threading.BoundedSemaphore) -> None:
     """Who may come in, and whether there is room."""
     g.begun = time.monotonic()
+    asked = _asked(request)
+    g.client = services.gate.client(asked)
     if request.endpoint not in ALWAYS_OPEN:
-        services.access.check(request.headers.get("Authorization"))
+        g.client = services.gate.admit(asked)
+    acts.set_client(g.client)
     if request.method == "POST" and request.mimetype != JSON_TYPE:
         raise InputError("Content-Type", f"expected {JSON_TYPE}")
     if request.endpoint in ALWAYS_SERVED:
@@ -233,6 +256,12 @@ def _enter(services: Services, busy: threading.BoundedSemaphore) -> None:
     g.holds = True
 
 
+def _asked(asked: Request) -> Asked:
+    headers = asked.headers
+    forwarded = tuple(headers.getlist("X-Forwarded-For"))
+    return Asked(headers.get("Host"), headers.get("Authorization"), asked.remote_addr, forwarded)
+
+
 def _let_go(busy: threading.BoundedSemaphore) -> None:
     if g.pop("holds", False):
         busy.release()
@@ -240,6 +269,7 @@ def _let_go(busy: threading.BoundedSemaphore) -> None:
 
 def _leave(services: Services, response: Response) -> Response:
     """Count the request, and tell of it in the log: neither its body nor its query."""
+    client: Client = g.client
     seconds = time.monotonic() - g.begun
     route, status = _route(request), response.status_code
     services.requests.add(route, status, seconds)
@@ -252,7 +282,14 @@ def _leave(services: Services, response: Response) -> Response:
         f"{request.method} {route}",
         status,
         1000 * seconds,
-        extra=fields(method=request.method, route=route, status=status, seconds=round(seconds, 4)),
+        extra=fields(
+            method=request.method,
+            route=route,
+            status=status,
+            seconds=round(seconds, 4),
+            who=client.who,
+            address=client.address,
+        ),
     )
     return response
 

@@ -27,11 +27,16 @@ class QueueUnavailable(EdgeTAMError):  # noqa: N818  a state of the service, as 
 
 
 class QueueFull(EdgeTAMError):  # noqa: N818
-    """As many jobs wait as are allowed; `retry_after` is the number of seconds to wait before another try."""
+    """As many jobs wait as are allowed, in a queue or of one project in it.
 
-    def __init__(self, queue: str, waiting: int, retry_after: int) -> None:
-        super().__init__(f"{waiting} {queue} jobs are waiting already; try again in {retry_after} s")
+    `retry_after` is the number of seconds to wait before another try, `reason` the queue, or `project`.
+    """
+
+    def __init__(self, queue: str, waiting: int, retry_after: int, project: str = "") -> None:
+        whose = f" of project {project}, as many as one may have," if project else ""
+        super().__init__(f"{waiting} {queue} jobs{whose} are waiting already; try again in {retry_after} s")
         self.retry_after = retry_after
+        self.reason = "project" if project else queue
 
 
 class TryAgain(EdgeTAMError):  # noqa: N818
@@ -118,6 +123,7 @@ class JobOptions:
         once: that holds as well where the one of that key failed, was cancelled or leaves something out:
             only `retry` runs it again.
         supersedes: a group; the new job cancels the older ones of the same group.
+        project: whose job it is; in the batch queue one project may not take all places.
         title: what people read on the status page.
         timeout: seconds that one attempt may take.
         max_attempts: how often the job may fail, or its worker die, before it counts as failed.
@@ -128,6 +134,7 @@ class JobOptions:
     key: str = ""
     once: bool = False
     supersedes: str = ""
+    project: str = ""
     title: str = ""
     timeout: int = 3600
     max_attempts: int = 3

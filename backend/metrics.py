@@ -16,6 +16,8 @@ from typing import Literal
 from backend.jobs import QueueStats, WorkerStatus
 
 UNEXPECTED = "unexpected"  # the kind of failures that nobody foresaw
+# Of a client, of an address, of a project, and what all share: places inside, and the queues.
+LIMITS = ("requests", "passwords", "project", "web", "interactive", "batch", "fit")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Labels = Mapping[str, str]
 # Seconds. A click on a known image takes some 0.05; /setup has 3 in Label Studio, all others 100.
@@ -65,6 +67,7 @@ class Requests:
         self._counts: dict[tuple[str, int], int] = {}
         self._times: dict[str, _Times] = {}
         self._failures: dict[str, int] = {UNEXPECTED: 0}  # a monitor sees a first one only as a step from 0
+        self._limited: dict[str, int] = dict.fromkeys(LIMITS, 0)
 
     def add(self, route: str, status: int, seconds: float) -> None:
         """Count one request.
@@ -85,8 +88,13 @@ class Requests:
         with self._guard:
             self._failures[kind] = self._failures.get(kind, 0) + 1
 
+    def limit(self, reason: str) -> None:
+        """Count one request that was answered with 429, by what is limited."""
+        with self._guard:
+            self._limited[reason] = self._limited.get(reason, 0) + 1
+
     def families(self) -> list[Family]:
-        """Requests by route and status, their times by route, and failures by kind."""
+        """Requests by route and status, their times by route, failures by kind, refusals by limit."""
         with self._guard:
             counts = [
                 ("", {"route": route, "status": str(status)}, float(count))
@@ -98,10 +106,12 @@ class Requests:
                 for sample in known.samples({"route": route})
             ]
             failures = [("", {"kind": kind}, float(n)) for kind, n in sorted(self._failures.items())]
+            limited = [("", {"limit": name}, float(n)) for name, n in sorted(self._limited.items())]
         return [
             Family("edgetam_requests_total", "counter", "Requests answered.", counts),
             Family("edgetam_request_seconds", "histogram", "Seconds until an answer.", times),
             Family("edgetam_failures_total", "counter", "Requests that failed, by the error.", failures),
+            Family("edgetam_rate_limited_total", "counter", "Requests answered with 429, by limit.", limited),
         ]
 
 

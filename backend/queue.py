@@ -52,16 +52,28 @@ _FIELDS = (*_WORDS, *_NUMBERS)
 
 @dataclass(frozen=True)
 class QueueLimits:
-    """Bounds. `interactive`, `batch`, `fit`: waiting jobs; `payload`: bytes of JSON that a job may carry."""
+    """Bounds.
+
+    Attributes:
+        interactive, batch, fit: waiting jobs.
+        project: waiting jobs of one project among the batches; one that waits for another try counts, too,
+            but is never refused itself.
+        payload: bytes of JSON that a job may carry.
+    """
 
     interactive: int = 50
     batch: int = 1000
     fit: int = 10
+    project: int = 800
     payload: int = 64 << 20
 
     def of(self, queue: QueueName) -> int:
         """The bound of one queue."""
         return {"interactive": self.interactive, "batch": self.batch, "fit": self.fit}[queue]
+
+    def of_project(self, queue: QueueName) -> int:
+        """The bound of one project in one queue."""
+        return self.project if queue == "batch" else self.of(queue)
 
 
 class JobQueue:
@@ -90,7 +102,7 @@ class JobQueue:
 
         Raises:
             InputError: a payload that is not JSON or too large.
-            QueueFull: too many jobs wait in this queue.
+            QueueFull: too many jobs wait in this queue, or of this project in it.
         """
         options = options or JobOptions()
         text = dump_json("payload", payload, self.limits.payload)
@@ -99,11 +111,11 @@ class JobQueue:
             scripts.ENQUEUE,
             *(job_id, kind, options.queue, text, options.key, options.supersedes, options.title),
             *(options.timeout, options.max_attempts, options.result_ttl, self.limits.of(options.queue)),
-            int(options.once),
+            *(int(options.once), options.project, self.limits.of_project(options.queue)),
         )
         verb = answer[0].decode()
-        if verb == "full":
-            raise _full(options.queue, answer)
+        if verb in ("full", "project"):
+            raise _full(options.queue, answer, options.project if verb == "project" else "")
         if verb == "old":
             known, ticket = answer[1].decode(), answer[2].decode()
             if ticket:
@@ -297,9 +309,9 @@ class JobQueue:
 _WORKER_FIELDS = ("host", "pid", "queues", "job", "rate", "started")
 
 
-def _full(queue: QueueName, answer: Sequence[bytes]) -> QueueFull:
+def _full(queue: QueueName, answer: Sequence[bytes], project: str = "") -> QueueFull:
     """The refusal that a script has answered with."""
-    return QueueFull(queue, int(answer[1]), _retry_after(float(answer[2]), int(answer[3])))
+    return QueueFull(queue, int(answer[1]), _retry_after(float(answer[2]), int(answer[3])), project)
 
 
 def _retry_after(mean_ms: float, workers: int) -> int:

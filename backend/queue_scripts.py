@@ -7,6 +7,7 @@ over change nothing. The keys, below the name space:
 - `job:ID` hash: all about one job; `parts:ID` list: its finished results; `chunk:ID:TOKEN:N`: its checkpoint;
   `picture:ID`: how it stands, for people; it vanishes by itself
 - `waiting:QUEUE` sorted set: queued jobs by the time they are due; `running`: by the last sign of life
+- `theirs:QUEUE:PROJECT` set: those of the queued jobs that a project has there
 - `key:KEY`: the job of that key; `group:GROUP` set: live jobs of the group
 - `next:LANE`: the job that gathers calls; `gathered:ID` set: of what; `turn:LANE`: the job that has begun
 - `recent`, `dead` sorted sets: all jobs, and failed ones, by time; `counts`, `pace` hashes: for monitors
@@ -24,6 +25,16 @@ local function at(kind, id) return P .. kind .. ':' .. id end
 local function get(id, field) return redis.call('HGET', at('job', id), field) or '' end
 local function set(id, ...) redis.call('HSET', at('job', id), ...) end
 local function held(id, attempt) return get(id, 'state') == 'running' and get(id, 'attempt') == attempt end
+
+local function theirs(id) return at('theirs', get(id, 'queue') .. ':' .. get(id, 'project')) end
+local function wait_until(id, due)
+  redis.call('ZADD', at('waiting', get(id, 'queue')), due, id)
+  if get(id, 'project') ~= '' then redis.call('SADD', theirs(id), id) end
+end
+local function wait_no_more(id)
+  redis.call('SREM', theirs(id), id)
+  return redis.call('ZREM', at('waiting', get(id, 'queue')), id)
+end
 
 local function chunks(id)
   local keys = {}
@@ -48,7 +59,7 @@ end
 local function finish(id, state, problem)
   local ttl, queue, group, key = get(id, 'ttl'), get(id, 'queue'), get(id, 'group'), get(id, 'key')
   set(id, 'state', state, 'ended', now, 'error', problem, 'rate', 0)
-  redis.call('ZREM', at('waiting', queue), id)
+  wait_no_more(id)
   redis.call('ZREM', P .. 'running', id)
   if group ~= '' then redis.call('SREM', at('group', group), id) end
   redis.call('HINCRBY', P .. 'counts', get(id, 'kind') .. ':' .. state, 1)
@@ -73,7 +84,7 @@ end
 local function requeue(id, delay)
   set(id, 'state', 'queued', 'ticket', '', 'due', now + delay, 'rate', 0)
   redis.call('ZREM', P .. 'running', id)
-  redis.call('ZADD', at('waiting', get(id, 'queue')), now + delay, id)
+  wait_until(id, now + delay)
 end
 
 local function fail(id, problem, first_delay)
@@ -99,18 +110,20 @@ end
 
 # What makes a new job.
 _CREATE = """
+local function refusal(word, queue, waiting)
+  local workers = redis.call('ZCOUNT', P .. 'workers', now - 5000, '+inf')
+  return {word, waiting, redis.call('HGET', P .. 'pace', queue) or '5000', workers}
+end
 local function full(queue, limit, leaving)
   local waiting = redis.call('ZCARD', at('waiting', queue))
-  if waiting - leaving < tonumber(limit) then return false end
-  local workers = redis.call('ZCOUNT', P .. 'workers', now - 5000, '+inf')
-  return {'full', waiting, redis.call('HGET', P .. 'pace', queue) or '5000', workers}
+  return waiting - leaving >= tonumber(limit) and refusal('full', queue, waiting)
 end
 
-local function create(id, kind, queue, payload, title, timeout, max_attempts, ttl, due)
+local function create(id, kind, queue, payload, title, timeout, max_attempts, ttl, due, project)
   set(id, 'kind', kind, 'queue', queue, 'payload', payload, 'title', title, 'timeout', timeout,
     'max_attempts', max_attempts, 'ttl', ttl, 'state', 'queued', 'attempt', 0, 'failures', 0,
-    'created', now, 'due', due, 'ticket', '', 'ticketed', now)
-  redis.call('ZADD', at('waiting', queue), due, id)
+    'created', now, 'due', due, 'ticket', '', 'ticketed', now, 'project', project)
+  wait_until(id, due)
   local place = clock[1] * 1000000 + clock[2]  -- jobs of one ms stay in order, and those after a clock's fall
   local last = redis.call('ZREVRANGE', P .. 'recent', 0, 0, 'WITHSCORES')[2]
   redis.call('ZADD', P .. 'recent', math.max(place, tonumber(last or 0) + 1), id)
@@ -119,7 +132,7 @@ end
 """
 
 # A job that is there already comes forward where the new request is more urgent, with a ticket to be issued.
-# id, kind, queue, payload, key, group, title, timeout, max_attempts, ttl, limit, once
+# id, kind, queue, payload, key, group, title, timeout, max_attempts, ttl, limit, once, project, its limit
 ENQUEUE = (
     _COMMON
     + _CREATE
@@ -128,15 +141,17 @@ local RANK = {interactive = 1, batch = 2, fit = 3}
 local function raise(other, queue)
   local was = get(other, 'queue')
   if RANK[queue] >= RANK[was] then return '' end
+  local waited = wait_no_more(other)
   set(other, 'queue', queue)
-  if redis.call('ZREM', at('waiting', was), other) == 0 then return '' end
-  redis.call('ZADD', at('waiting', queue), get(other, 'due'), other)
+  if waited == 0 then return '' end
+  wait_until(other, get(other, 'due'))
   local ticket = other .. '-' .. redis.call('HINCRBY', at('job', other), 'tickets', 1)
   set(other, 'ticket', ticket, 'ticketed', now)
   return ticket
 end
 local id, kind, queue, payload, key, group, title = unpack(ARGV, 1, 7)
 local timeout, max_attempts, ttl, limit = unpack(ARGV, 8, 11)
+local project, own_limit = ARGV[13], tonumber(ARGV[14])
 if redis.call('EXISTS', at('job', id)) == 1 then return {'new', id} end
 if key ~= '' then
   local other = redis.call('GET', at('key', key))
@@ -149,15 +164,28 @@ if key ~= '' then
     end
   end
 end
-local older, leaving = {}, 0
+local older, leaving, own_leaving = {}, 0, 0
 if group ~= '' then older = redis.call('SMEMBERS', at('group', group)) end
 for _, other in ipairs(older) do
-  if get(other, 'state') == 'queued' and get(other, 'queue') == queue then leaving = leaving + 1 end
+  if get(other, 'state') == 'queued' and get(other, 'queue') == queue then
+    leaving = leaving + 1
+    if get(other, 'project') == project then own_leaving = own_leaving + 1 end
+  end
 end
 local refused = full(queue, limit, leaving)
+if not refused and project ~= '' then
+  local own = at('theirs', queue .. ':' .. project)
+  if redis.call('SCARD', own) - own_leaving >= own_limit then
+    for _, other in ipairs(redis.call('SMEMBERS', own)) do  -- a worker of an older release takes none out
+      if not redis.call('ZSCORE', at('waiting', queue), other) then redis.call('SREM', own, other) end
+    end
+  end
+  local count = redis.call('SCARD', own)
+  if count - own_leaving >= own_limit then refused = refusal('project', queue, count) end
+end
 if refused then return refused end
 for _, other in ipairs(older) do cancel(other, 'superseded') end
-create(id, kind, queue, payload, title, timeout, max_attempts, ttl, now)
+create(id, kind, queue, payload, title, timeout, max_attempts, ttl, now, project)
 set(id, 'key', key, 'group', group, 'ticket', id .. '-0')
 if key ~= '' then redis.call('SET', at('key', key), id) end
 if group ~= '' then redis.call('SADD', at('group', group), id) end
@@ -178,7 +206,7 @@ local waiting = redis.call('GET', at('next', lane))
 if not waiting or get(waiting, 'state') ~= 'queued' or get(waiting, 'checkpoint') ~= '' then
   local refused = full(queue, ARGV[10], 0)
   if refused then return refused end
-  create(id, kind, queue, payload, title, ARGV[7], ARGV[8], ARGV[9], now + delay)
+  create(id, kind, queue, payload, title, ARGV[7], ARGV[8], ARGV[9], now + delay, '')
   set(id, 'lane', lane, 'wanted', count, 'unit', unit)
   redis.call('SET', at('next', lane), id)
   waiting = id
@@ -262,7 +290,7 @@ redis.call('HINCRBY', job, 'attempt', 1)
 set(id, 'state', 'running', 'worker', worker, 'claim', claim, 'ticket', '')
 redis.call('HSETNX', job, 'started', now)
 redis.call('HSETNX', job, 'kept', 0)
-redis.call('ZREM', at('waiting', get(id, 'queue')), id)
+wait_no_more(id)
 redis.call('ZADD', P .. 'running', now, id)
 local kept = tonumber(get(id, 'kept'))
 if kept == 0 then redis.call('DEL', at('parts', id))

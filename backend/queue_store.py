@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from redis import Redis
-from redis.backoff import ExponentialBackoff
+from redis import ConnectionPool, Redis
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.commands.core import Script
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -39,6 +39,13 @@ def connect(url: str, patience: float = 1.0) -> Redis:
         raise InputError(
             "REDIS_URL", "expected redis://, rediss:// or unix://, as in redis://host:6379/0"
         ) from error
+
+
+def impatient(redis: Redis, seconds: float) -> Redis:
+    """Another client of the same Redis, which gives up after so many seconds and tries nothing twice."""
+    pool = redis.connection_pool
+    haste = {"retry": Retry(NoBackoff(), 0), "socket_timeout": seconds, "socket_connect_timeout": seconds}
+    return Redis(connection_pool=ConnectionPool(pool.connection_class, **{**pool.connection_kwargs, **haste}))
 
 
 @contextmanager

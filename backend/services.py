@@ -12,6 +12,7 @@ from backend.access import Access
 from backend.answers import Answers
 from backend.embedded_redis import redis_for
 from backend.fit_schedule import GatheringQueue
+from backend.gate import Gate
 from backend.images import ImageService
 from backend.jobs import QueueStats, WorkerStatus
 from backend.label_studio import LabelStudio
@@ -23,6 +24,7 @@ from backend.pages import Pages
 from backend.project_models import ProjectModels
 from backend.protocol import Projects
 from backend.queue import JobQueue, QueueLimits
+from backend.queue_rates import RedisBuckets
 from backend.queue_store import connect
 from backend.settings import Settings
 from backend.status_page import StatusPages
@@ -43,7 +45,7 @@ class Services:
 
     Attributes:
         settings: as read.
-        access: who may come in.
+        gate: who may come in, and how often.
         models: of the projects.
         images, answers: what /predict is answered by.
         queue: of jobs.
@@ -54,7 +56,7 @@ class Services:
     """
 
     settings: Settings
-    access: Access
+    gate: Gate
     models: ProjectModels
     images: ImageService
     answers: Answers
@@ -63,6 +65,11 @@ class Services:
     problems: Problems = field(default_factory=Problems)
     requests: Requests = field(default_factory=Requests)
     pages: Pages | None = None
+
+    @property
+    def access(self) -> Access:
+        """What this server asks for."""
+        return self.gate.access
 
     @property
     def model(self) -> BackgroundModel:
@@ -106,7 +113,7 @@ def services_for(settings: Settings, queue: JobQueue, problems: Problems | None 
     problems = problems or Problems()
     return Services(
         settings=settings,
-        access=Access.from_settings(settings),
+        gate=Gate.from_settings(settings, Access.from_settings(settings), RedisBuckets(queue.store)),
         models=models,
         images=images,
         answers=Answers(images, VideoRequests(settings, queue), projects, models),
@@ -131,7 +138,9 @@ def queue_for(settings: Settings, patience: float) -> Iterator[tuple[JobQueue, s
     """
     url = settings.redis_url.get_secret_value() if settings.redis_url else ""
     limit = settings.queue_limit
-    limits = QueueLimits(interactive=limit, batch=10 * limit, fit=limit)
+    batches = 10 * limit
+    share = max(1, round(batches * settings.project_share))
+    limits = QueueLimits(interactive=limit, batch=batches, fit=limit, project=share)
     with redis_for(url, redis_folder(settings)) as address:
         redis = connect(address, patience)
         try:

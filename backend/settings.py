@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -23,10 +25,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from backend.addresses import AllowedHost, parse_url
+from backend.clients import parse_host_name, parse_network
 from edgetam_model import InputError
 
 if TYPE_CHECKING:
-    from edgetam_model import MediaLimits
+    from edgetam_model import ApartOptions, MediaLimits
 
 # Older or longer names of the same thing, tried in this order when the first one is not set.
 FALLBACKS: Mapping[str, tuple[str, ...]] = {
@@ -119,6 +122,31 @@ class Settings(BaseModel):
         validation_alias="EDGETAM_TOKEN",
         description="bearer token that this server accepts, also as the password of the user token",
     )
+    password_limit: int = Field(
+        default=10,
+        ge=0,
+        validation_alias="EDGETAM_PASSWORD_LIMIT",
+        description="wrong passwords or tokens a minute from one address before its next are not even read; "
+        "0: any number",
+    )
+    rate_limit: int = Field(
+        default=12_000,
+        ge=0,
+        validation_alias="EDGETAM_RATE_LIMIT",
+        description="requests a minute of one client (user and address) before it gets 429, a sixth of them "
+        "at once; 0: any number",
+    )
+    trusted_proxies: Hosts = Field(
+        default=(),
+        validation_alias="EDGETAM_TRUSTED_PROXIES",
+        description="addresses or networks of proxies whose X-Forwarded-For says who asks, by commas",
+    )
+    host_names: Hosts = Field(
+        default=(),
+        validation_alias="EDGETAM_HOST_NAMES",
+        description="names by which this server is asked, by commas: name, *.name; others get 421. No need "
+        "to name addresses, names without a dot and private ones, nor any where a password is set",
+    )
     host: str = Field(default="0.0.0.0", validation_alias="HOST", description="address to listen on")  # noqa: S104
     port: int = Field(
         default=9090, ge=0, le=65535, validation_alias="PORT", description="port to listen on; 0: any"
@@ -178,6 +206,13 @@ class Settings(BaseModel):
         ge=1,
         validation_alias="EDGETAM_QUEUE_LIMIT",
         description="waiting jobs before new ones are refused",
+    )
+    project_share: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        validation_alias="EDGETAM_PROJECT_SHARE",
+        description="part of the batch queue that waiting jobs of one project may fill",
     )
     result_ttl: int = Field(
         default=86_400,
@@ -256,6 +291,24 @@ class Settings(BaseModel):
     max_seconds: float = Field(
         default=43_200, gt=0, validation_alias="EDGETAM_MAX_SECONDS", description="longest video, in seconds"
     )
+    decode: Literal["apart", "inside"] = Field(
+        default="apart",
+        validation_alias="EDGETAM_DECODE",
+        description="apart: images and videos are decoded in processes of their own that may do little else; "
+        "inside: in the server and the worker",
+    )
+    decode_memory: ByteSize = Field(
+        default=ByteSize(3 * 2**30),
+        ge=64 * 2**20,
+        validation_alias="EDGETAM_DECODE_MEMORY",
+        description="memory that such a process may take",
+    )
+    decode_seconds: float = Field(
+        default=120,
+        gt=0,
+        validation_alias="EDGETAM_DECODE_SECONDS",
+        description="seconds in which it must have a frame or an image ready",
+    )
     fetch_seconds: float = Field(
         default=900,
         gt=0,
@@ -289,6 +342,15 @@ class Settings(BaseModel):
         except InputError as error:
             raise PydanticCustomError("host", "{problem}", {"problem": error.problem}) from error
         return value
+
+    @field_validator("host_names", "trusted_proxies")
+    @classmethod
+    def _check_names(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        parse = parse_host_name if info.field_name == "host_names" else parse_network
+        try:
+            return tuple(str(parse(name)) for name in value)
+        except InputError as error:
+            raise PydanticCustomError("name", "{problem}", {"problem": error.problem}) from error
 
     @model_validator(mode="after")
     def _check_basic_auth(self) -> Self:
@@ -351,6 +413,14 @@ class Settings(BaseModel):
         return MediaLimits(
             max_pixels=self.max_pixels, max_frames=self.max_frames, max_bytes=int(self.max_media_bytes)
         )
+
+    def apart(self) -> ApartOptions | None:
+        """What a process that decodes may take; None: files are decoded in the process that asks."""
+        from edgetam_model import ApartOptions
+
+        if self.decode == "inside" or sys.platform == "win32":  # whose processes inherit no descriptors
+            return None
+        return ApartOptions(memory_bytes=int(self.decode_memory), seconds=self.decode_seconds)
 
 
 def _variables() -> tuple[str, ...]:

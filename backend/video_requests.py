@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
 
+from backend import acts
 from backend.jobs import JobOptions, JobStatus, QueueName
 from backend.label_config import LabelConfig, VideoSetup
 from backend.queue import JobQueue
@@ -33,6 +34,7 @@ POLL = 0.05  # seconds between two looks at a job
 LOAD_SECONDS = 20.0  # how long a press waits for the model, whose fingerprint names the job; 2 to 5 are usual
 LOAD_SECONDS_BATCH = 2.0  # somebody may only have opened the task, and its page waits
 STOP_SECONDS = 2.0  # how long `stop` waits for a job to hand in what it has
+UNKNOWN_PROJECT = "unknown"  # requests that name no project share the places of one
 LOOK_BACK = 200  # newest jobs among which older ones of the same regions are looked for
 HOURS_12 = 12 * 3600  # seconds that one attempt may take: 1e6 frames at 23 frames/s
 log = logging.getLogger(__name__)
@@ -161,12 +163,15 @@ class VideoRequests:
             key=key,
             once=queue == "batch",
             supersedes=group,
+            project=request.project or UNKNOWN_PROJECT,
             title=f"task {request.task}: {objects}",
             timeout=HOURS_12,
             result_ttl=self.settings.result_ttl,
         )
         enqueued = self.queue.enqueue(KIND, request.to_json(), options)
         if enqueued.created:
+            about = {"job": enqueued.id, "project": request.project, "task": request.task or ""}
+            acts.record("track", about)
             for older in self._live(request.task, wanted):
                 if older.id != enqueued.id and set(older.group.split()) < set(group.split()):
                     self.queue.cancel(older.id)
@@ -209,6 +214,8 @@ class VideoRequests:
         stopped = [plan.region.id for plan in plans]
         jobs = self._live(request.task, stopped)
         ended = [job.id for job in jobs if self._leave_out(job, stopped)]
+        for job in jobs:
+            acts.record("stop", {"job": job.id, "project": request.project, "task": request.task or ""})
         for job in jobs:
             payload = self.queue.payload(job.id)
             if job.id in ended:

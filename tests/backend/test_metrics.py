@@ -27,7 +27,7 @@ def test_histograms_count_up_to_all(times: list[float]) -> None:
     requests = Requests()
     for seconds in times:
         requests.add("/predict", 200, seconds)
-    _, histogram, _ = requests.families()
+    histogram = requests.families()[1]
     buckets = [value for suffix, _, value in histogram.samples if suffix == "_bucket"]
     if not times:
         assert not buckets
@@ -38,7 +38,17 @@ def test_histograms_count_up_to_all(times: list[float]) -> None:
 
 def test_families_without_samples_are_left_out() -> None:
     assert render([Family("a", "counter", "Help.", [])]) == "\n"
-    assert render(Requests().families()).splitlines()[2:] == ['edgetam_failures_total{kind="unexpected"} 0']
+    text = render(Requests().families())
+    assert text.startswith("# HELP edgetam_failures_total")
+    assert 'edgetam_failures_total{kind="unexpected"} 0' in text.splitlines()
+
+
+def test_refusals_are_counted_by_limit_from_0_on() -> None:
+    requests = Requests()
+    requests.limit("project")
+    text = render(requests.families())
+    assert 'edgetam_rate_limited_total{limit="project"} 1' in text
+    assert 'edgetam_rate_limited_total{limit="passwords"} 0' in text
 
 
 def test_the_process_tells_of_itself() -> None:

@@ -330,3 +330,76 @@ def test_the_sweeper_survives_redis(tmp_path: Path, caplog: pytest.LogCaptureFix
         until(lambda: "sweeper" in caplog.text)
         with EmbeddedRedis(tmp_path):
             until(lambda: queue.store.redis.exists(queue.store.key("swept")))
+
+
+def batch(project: str, supersedes: str = "") -> JobOptions:
+    return JobOptions(queue="batch", project=project, supersedes=supersedes)
+
+
+def test_one_project_does_not_fill_the_batch_queue(url: str) -> None:
+    queue = new_queue(url, QueueLimits(interactive=10, batch=5, project=3))
+    for _ in range(3):
+        add(queue, batch("7"))
+    with pytest.raises(QueueFull, match=r"3 batch jobs of project 7, as many as one may have") as refused:
+        add(queue, batch("7"))
+    assert refused.value.reason == "project"
+    assert refused.value.retry_after >= 1
+    add(queue, JobOptions(project="7"))  # presses of people have no such bound
+    add(queue, batch("8"))
+    add(queue, batch(""))
+    with pytest.raises(QueueFull, match="5 batch jobs are waiting") as full:
+        add(queue, batch("8"))
+    assert full.value.reason == "batch"
+
+
+def test_places_of_a_project_come_back_however_its_jobs_go(url: str) -> None:
+    queue = new_queue(url, QueueLimits(interactive=10, batch=9, project=1))
+    theirs = queue.store.key("theirs", "batch:7")
+
+    def waiting() -> int:
+        return len(queue.store.redis.smembers(theirs))
+
+    job = running(queue, batch("7"))
+    assert waiting() == 0, "begun"
+    job.settle("retry", "once more")
+    assert waiting() == 1, "queued again"
+    with pytest.raises(QueueFull):
+        add(queue, batch("7"))
+    queue.cancel(job.id)
+    assert waiting() == 0, "cancelled"
+    assert queue.retry(job.id)
+    assert waiting() == 1, "retried"
+    queue.cancel(job.id)
+    replaced = queue.enqueue("k", {"a": 1}, batch("7", "group")).id
+    again = queue.enqueue("k", {"a": 1}, batch("7", "group"))
+    assert again.superseded == (replaced,), "the place of the one that leaves"
+    queue.cancel(again.id)
+    keyed = JobOptions(queue="batch", project="7", key="x")
+    moved = queue.enqueue("k", {"a": 1}, keyed).id
+    assert queue.enqueue("k", {"a": 1}, JobOptions(project="7", key="x")).id == moved
+    assert waiting() == 0, "came forward into the queue of people"
+    assert len(queue.store.redis.smembers(queue.store.key("theirs", "interactive:7"))) == 1
+
+
+def test_places_that_a_worker_of_an_older_release_left_taken_are_free(url: str) -> None:
+    queue = new_queue(url, QueueLimits(batch=9, project=2))
+    queue.store.redis.sadd(queue.store.key("theirs", "batch:7"), "gone", "gone too")
+    add(queue, batch("7"))
+    add(queue, batch("7"))
+    with pytest.raises(QueueFull, match="2 batch jobs of project 7"):
+        add(queue, batch("7"))
+
+
+def test_many_servers_together_keep_to_the_bound_of_a_project(url: str) -> None:
+    queue = new_queue(url, QueueLimits(batch=100, project=4))
+    barrier = threading.Barrier(12)
+
+    def post(_: int) -> bool:
+        barrier.wait()
+        try:
+            return bool(add(queue, batch("7")))
+        except QueueFull:
+            return False
+
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(post, range(12))).count(True) == 4

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.settings import Settings
-from edgetam_model import InputError
+from edgetam_model import ApartOptions, InputError
 
 
 def test_nothing_set_gives_the_defaults_and_two_readings_are_equal() -> None:
@@ -80,6 +80,9 @@ def test_the_cache_follows_the_platform_unless_it_is_named() -> None:
         ("EDGETAM_FIT_MINUTES", "0"),
         ("EDGETAM_FIT_MODE", "everything"),
         ("EDGETAM_FIT_MINIMUM", "1"),
+        ("EDGETAM_DECODE", "somewhere"),
+        ("EDGETAM_DECODE_MEMORY", "1MiB"),
+        ("EDGETAM_DECODE_SECONDS", "0"),
     ],
 )
 def test_a_bad_value_names_its_variable_and_stays_secret(name: str, value: str) -> None:
@@ -88,6 +91,14 @@ def test_a_bad_value_names_its_variable_and_stays_secret(name: str, value: str) 
     assert caught.value.field == name
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_files_are_decoded_apart_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {"EDGETAM_DECODE_MEMORY": "2GiB", "EDGETAM_DECODE_SECONDS": "9"}
+    assert Settings.from_env(chosen).apart() == ApartOptions(memory_bytes=2 << 30, seconds=9)
+    assert Settings.from_env({"EDGETAM_DECODE": "inside"}).apart() is None
+    monkeypatch.setattr("sys.platform", "win32")
+    assert Settings.from_env(chosen).apart() is None
 
 
 def test_secrets_hide_themselves() -> None:

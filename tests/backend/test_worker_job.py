@@ -71,7 +71,7 @@ def test_a_step_asked_for_twice_is_done_once(queue: JobQueue) -> None:
         assert queue.store.run(scripts.APPEND, job_id, 1, 0, '"part"') == 1
         assert queue.store.run(scripts.CHECKPOINT, job_id, 1, "1-1", 1) == 1
     assert queue.partials(job_id) == ["part"]
-    arguments = ("mine", "k", "batch", "{}", "", "", "", 60, 3, 60, 5, 0)
+    arguments = ("mine", "k", "batch", "{}", "", "", "", 60, 3, 60, 5, 0, "", 5)
     assert [queue.store.run(scripts.ENQUEUE, *arguments)[:2] for _ in range(2)] == [[b"new", b"mine"]] * 2
     assert queue.stats().waiting["batch"] == 1
 

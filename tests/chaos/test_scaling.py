@@ -195,6 +195,7 @@ def full(tmp_path: Path) -> Iterator[str]:
         "EDGETAM_CACHE": str(tmp_path / "cache"),
         "EDGETAM_MEDIA_ROOTS": str(tmp_path),
         "EDGETAM_QUEUE_LIMIT": "3",
+        "EDGETAM_PROJECT_SHARE": "1",
         "EDGETAM_ANSWER_SECONDS": "0",
         "EDGETAM_FIT_AFTER": "5",
     }

@@ -74,6 +74,7 @@ PATHS += [
 PLENTY = {
     "EDGETAM_QUEUE_LIMIT": "1000000",
     "EDGETAM_FIT_AFTER": "1000000",
+    "EDGETAM_RATE_LIMIT": "0",
 }  # a full queue would hide the rest
 KINDS = [
     "application/json",
