@@ -7,19 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
+from edgetam_model.commands.export_report import show_released, show_verified, show_written
 from edgetam_model.commands.progress import Meter, stderr_meter
-from edgetam_model.commands.terminal import add_json_and_verbose, complain, print_json, say
+from edgetam_model.commands.terminal import add_json_and_verbose, complain
 from edgetam_model.errors import InputError
 
 if TYPE_CHECKING:  # torch takes a second to import, and help must not wait for it
-    from edgetam_model.export.manifest import Manifest
-    from edgetam_model.export.verify import Verified
     from edgetam_model.model import EdgeTAM
 
-PRECISIONS = ("fp32", "fp16", "int8", "palette6", "palette4")  # a test holds them against export.coreml
+PRECISIONS = ("fp32", "fp16", "int8", "mixed", "palette6", "palette4")  # as in export.coreml
 TARGETS = ("iOS17", "iOS18")
 
 _DESCRIPTION = """\
@@ -33,7 +29,9 @@ examples:
   edgetam export coreml --out coreml                  float16, iOS 17; needs no Mac
   edgetam export coreml --precision palette4 --target iOS18 --out small
   edgetam export verify coreml                        every number, without a Mac
-  edgetam export release --out dist                   every precision fit for use, verified
+  edgetam export release --out dist                   every precision, verified and judged
+  edgetam export coreml --config edgetam --out big    sizes and errors of the published
+  edgetam export verify big --config edgetam --frames 0   structure, weights from a seed
 
 Needs the extra: pip install "edgetam-labeling[export]"
 Exit codes: 0 done, 1 failed or not verified, 2 bad input, 130 cancelled."""
@@ -64,7 +62,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     coreml.set_defaults(run=coreml_action)
     release = actions.add_parser(
-        "release", help="Core ML packages at every precision fit for use, verified, with SHA256SUMS"
+        "release", help="Core ML packages at every precision, verified and judged, with SHA256SUMS"
     )
     release.set_defaults(run=release_action)
     for action in (coreml, release):
@@ -77,9 +75,16 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     verify.add_argument("folder", type=Path, metavar="DIR", help="that `edgetam export coreml` wrote")
     verify.set_defaults(run=verify_action)
     for action in (verify, release):
-        action.add_argument("--frames", type=int, default=3, metavar="N", help="of the clip to track (3)")
+        action.add_argument(
+            "--frames", type=int, default=3, metavar="N", help="of the clip to track (3); 0: the parts alone"
+        )
     for action in (onnx, coreml, verify, release):
-        action.add_argument("--weights", metavar="W", help="as everywhere, see `edgetam track --help`")
+        weights = action.add_mutually_exclusive_group()
+        weights.add_argument("--weights", metavar="W", help="as everywhere, see `edgetam track --help`")
+        weights.add_argument(
+            "--config", metavar="C", help="untrained weights of this size: edgetam (as published), nano, tiny"
+        )
+        action.add_argument("--seed", type=int, metavar="N", help="of untrained weights (0)")
         add_json_and_verbose(action)
 
 
@@ -96,7 +101,8 @@ def onnx_action(args: argparse.Namespace) -> int:
         manifest = export_onnx(
             model, args.out, objects=objects, prompts=args.prompts, force=args.force, progress=_shown(meter)
         )
-    return _report(args, manifest)
+    show_written(manifest, args.out, as_json=args.json)
+    return 0
 
 
 def coreml_action(args: argparse.Namespace) -> int:
@@ -106,16 +112,16 @@ def coreml_action(args: argparse.Namespace) -> int:
     check_installed("coremltools")
     check_free(args.out, force=args.force)
     from edgetam_model.export.coreml import CoremlOptions, export_coreml
-    from edgetam_model.export.coreml_precision import LOST_POINTS, fit_for_use
 
     options = CoremlOptions(args.precision, args.target, args.prompts)
     with stderr_meter() as meter:
         model = _model(args, meter)
         manifest = export_coreml(model, args.out, options, force=args.force, progress=_shown(meter))
-    if not fit_for_use(options.precision):
-        lost = LOST_POINTS[options.precision]
-        complain(f"not for use: {options.precision} lost {lost:.1f} points of J&F with the shipped weights")
-    return _report(args, manifest)
+    accuracy = manifest.accuracy
+    if accuracy is not None and accuracy.verdict == "not for use":
+        complain(f"not for use: {options.precision} loses {accuracy.lost_points:.1f} points of J&F")
+    show_written(manifest, args.out, as_json=args.json)
+    return 0
 
 
 def verify_action(args: argparse.Namespace) -> int:
@@ -124,14 +130,14 @@ def verify_action(args: argparse.Namespace) -> int:
     from edgetam_model.export.manifest import read_manifest
 
     check_installed("coremltools")
-    _check_frames(args.frames)
-    manifest = read_manifest(args.folder)
-    from edgetam_model.export.verify import verify
+    from edgetam_model.export.verify import check_frames, verify
 
+    check_frames(args.frames)
+    manifest = read_manifest(args.folder)
     with stderr_meter() as meter:
         model = _model(args, meter)
         found = verify(args.folder, model, args.frames, lambda what: meter.stage(f"checking {what}"))
-    return _verified(args, manifest, found)
+    return show_verified(manifest, found, as_json=args.json)
 
 
 def release_action(args: argparse.Namespace) -> int:
@@ -139,40 +145,33 @@ def release_action(args: argparse.Namespace) -> int:
     from edgetam_model.export.describing import check_installed
 
     check_installed("coremltools")
-    _check_frames(args.frames)
     from edgetam_model.export.coreml import CoremlOptions
-    from edgetam_model.export.release import SUMS, release_coreml
+    from edgetam_model.export.release import release_coreml
+    from edgetam_model.export.verify import check_frames
 
+    check_frames(args.frames)
     options = CoremlOptions(target=args.target, prompts=args.prompts)
     with stderr_meter() as meter:
         model = _model(args, meter)
         found = release_coreml(
             model, args.out, options, frames=args.frames, force=args.force, tell=meter.stage
         )
-    if args.json:
-        ious = {
-            precision: {"mean_iou": one.mean_iou, "least_iou": one.least_iou}
-            for precision, one in found.items()
-        }
-        print_json({"folder": str(args.out), "sums": SUMS, "precisions": ious})
-        return 0
-    for precision, one in found.items():
-        say(f"coreml-{precision}: verified, IoU {one.mean_iou:.4f} on average over {len(one.ious)} masks")
-    say(f"{SUMS} in {args.out}")
+    show_released(found, args.out, as_json=args.json)
     return 0
-
-
-def _check_frames(frames: int) -> None:
-    if frames < 2:
-        raise InputError("frames", f"expected at least 2, got {frames}")
 
 
 def _model(args: argparse.Namespace, meter: Meter) -> EdgeTAM:
     """Unfused, as exporters take it."""
+    from edgetam_model.export.untrained import untrained_model
     from edgetam_model.weights import load_model
 
+    if args.seed is not None and args.config is None:
+        raise InputError("seed", "goes with --config only")
     meter.stage("loading the model")
-    model = load_model(args.weights, "cpu")
+    if args.config is not None:
+        model = untrained_model(args.config, args.seed or 0)
+    else:
+        model = load_model(args.weights, "cpu")
     meter.note(str(model.weights_info))
     return model
 
@@ -180,60 +179,3 @@ def _model(args: argparse.Namespace, meter: Meter) -> EdgeTAM:
 def _shown(meter: Meter) -> Callable[[str, int, int], None]:
     """The exporter's progress as stages."""
     return lambda name, done, total: meter.stage(f"writing {name} ({done + 1} of {total})")
-
-
-def _report(args: argparse.Namespace, manifest: Manifest) -> int:
-    """The files and their sizes."""
-    whole = sum(one.bytes for one in manifest.files)
-    if args.json:
-        files = [
-            {"name": one.name, "path": one.path, "bytes": one.bytes, "sha256": one.sha256}
-            for one in manifest.files
-        ]
-        facts = {"kind": manifest.kind, "target": manifest.target, "precision": manifest.precision}
-        weights = manifest.weights.model_dump(mode="json")
-        print_json(facts | {"folder": str(args.out), "weights": weights, "bytes": whole, "files": files})
-        return 0
-    table = Table("part", "file", "objects", "MB")
-    for one in manifest.files:
-        table.add_row(one.name, one.path, str(one.objects), f"{one.bytes / 1e6:.2f}")
-    Console().print(table)
-    say(f"{whole / 1e6:.2f} MB in {args.out}, {manifest.target}, {manifest.precision}, and manifest.json")
-    return 0
-
-
-def _verified(args: argparse.Namespace, manifest: Manifest, found: Verified) -> int:
-    """Sizes and errors; the masks of the clip decide last."""
-    if args.json:
-        parts = {
-            name: {
-                "bytes": manifest.file(name).bytes,
-                "errors": dict(part.errors),
-                "tensors": part.weights.tensors,
-                "numbers": part.weights.numbers,
-                "largest_weight_difference": part.weights.largest,
-            }
-            for name, part in found.parts.items()
-        }
-        clip = {
-            "masks": len(found.ious),
-            "seen": found.seen,
-            "least_iou": found.least_iou,
-            "mean_iou": found.mean_iou,
-        }
-        print_json({"verified": found.good, "precision": manifest.precision, "parts": parts} | clip)
-        return 0 if found.good else 1
-    table = Table("part", "MB", "weights compared", "largest difference", "error of outputs")
-    for name, part in found.parts.items():
-        table.add_row(
-            name,
-            f"{manifest.file(name).bytes / 1e6:.2f}",
-            f"{part.weights.numbers} in {part.weights.tensors}",
-            f"{part.weights.largest:.1e}",
-            f"{max(part.errors.values()):.1e}",
-        )
-    Console().print(table)
-    masks = f"{len(found.ious)} masks of the clip, the object in {found.seen} of them"
-    say(f"{masks}: IoU {found.mean_iou:.4f} on average, {found.least_iou:.4f} at least")
-    say("verified" if found.good else "not verified: the masks are not the model's")
-    return 0 if found.good else 1

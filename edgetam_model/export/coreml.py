@@ -17,7 +17,13 @@ import torch
 from torch import nn
 
 from edgetam_model.errors import InputError
-from edgetam_model.export.coreml_precision import compressed, kept_single, tag_scopes
+from edgetam_model.export.coreml_precision import (
+    accuracy_of,
+    compressed,
+    kept_single,
+    part_precision,
+    tag_scopes,
+)
 from edgetam_model.export.describing import (
     PACKAGE,
     Progress,
@@ -34,7 +40,7 @@ from edgetam_model.parts.making import example_inputs, make_parts
 from edgetam_model.parts.specs import MANY_CONDITIONING, PartSpec, TensorSpec
 from edgetam_model.weights import WeightsInfo
 
-Precision = Literal["fp32", "fp16", "int8", "palette6", "palette4"]
+Precision = Literal["fp32", "fp16", "int8", "mixed", "palette6", "palette4"]
 Target = Literal["iOS17", "iOS18"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 TARGETS: tuple[str, ...] = get_args(Target)
@@ -46,7 +52,8 @@ class CoremlOptions:
     """How to write packages.
 
     Attributes:
-        precision: of the weights; fp16 and below compute in float16 but for `coreml_precision.SINGLE`.
+        precision: of the weights, "mixed" as `coreml_precision.MIXED` says; fp16 and below compute in float16
+            but for `coreml_precision.SINGLE`.
         target: the oldest system that runs them.
         prompts: slots for clicks and box corners.
 
@@ -99,13 +106,14 @@ def export_coreml(
             _write(parts[spec.name], spec, model, options, path)
             gc.collect()  # the converter's temporary folders, which complain that nobody removed them
         files.append(part_file(name, spec, slots, path))
-    manifest = describe(model, files, "coreml", options.target, options.prompts, options.precision)
+    accuracy = accuracy_of(options.precision, model.fingerprint())
+    manifest = describe(model, files, "coreml", options.target, options.prompts, options.precision, accuracy)
     write_manifest(manifest, folder)
     return manifest
 
 
 def _write(part: nn.Module, spec: PartSpec, model: EdgeTAM, options: CoremlOptions, path: Path) -> None:
-    package = compressed(_converted(part, spec, options), options.precision)
+    package = compressed(_converted(part, spec, options), part_precision(options.precision, spec.name))
     _describe(package, spec, model, options)
     _save(package, path)
 
@@ -140,7 +148,7 @@ def _describe(package: Any, spec: PartSpec, model: EdgeTAM, options: CoremlOptio
     package.license = licence
     package.version = version(PACKAGE)
     package.user_defined_metadata["edgetam.part"] = spec.name
-    package.user_defined_metadata["edgetam.precision"] = options.precision
+    package.user_defined_metadata["edgetam.precision"] = part_precision(options.precision, spec.name)
     package.user_defined_metadata["edgetam.fingerprint"] = model.fingerprint()
     package.user_defined_metadata["edgetam.config"] = json.dumps(model.config.to_dict(), sort_keys=True)
     for described, tensors in (

@@ -9,6 +9,9 @@ from typing import Any
 
 from torch.export import ExportedProgram
 
+from edgetam_model.export.manifest import Accuracy
+from edgetam_model.parts.specs import IMAGE_ENCODER, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER
+
 # Modules of the parts whose arithmetic stays in float32, because float16 cannot hold its numbers:
 # counts of up to 65,536 pixels and a threshold of 0.05 beside logits of 20; squares of keys whose
 # differences are exponents; pixel coordinates, of which float16 has every other half above 512.
@@ -18,18 +21,38 @@ SINGLE = re.compile(r"stability|evidence|prompts|prompts\.encoder(\.pe_layer)?")
 COMPRESSED_TYPES = ("linear", "conv", "conv_transpose", "layer_norm")
 COMPRESSED_FROM = 2048  # numbers a tensor must have to be worth a table or a scale
 
+# Precision "mixed", by part. Chosen on made-up clips, `python -m tests.long.part_precisions`: with these two
+# at 4 bits, IoU with the masks of float32 stays what int8 keeps; fewer than 8 in the others bring it down.
+MIXED: Mapping[str, str] = MappingProxyType(
+    {
+        IMAGE_ENCODER: "int8",
+        MASK_DECODER: "int8",
+        MEMORY_ENCODER: "palette4",
+        MEMORY_ATTENTION: "palette4",
+    }
+)
+
 # Points of J&F (0 to 100) that the weights that ship lose against float32 on six real clips, each shown by
 # its true first mask: fp16 by `python -m tests.long.coreml_clips`, the others in PyTorch with the packages'
-# decompressed weights; docs/export.md.
+# decompressed weights, `python -m tests.long.part_precisions`; docs/export.md.
 LOST_POINTS: Mapping[str, float] = MappingProxyType(
-    {"fp32": 0.0, "fp16": 0.29, "int8": -0.13, "palette6": -0.11, "palette4": -1.34}
+    {"fp32": 0.0, "fp16": 0.29, "int8": -0.13, "mixed": -0.15, "palette6": -0.11, "palette4": -1.34}
 )
+MEASURED = "0c6cb2f1e2fb7c836e7f1e3f7c3c0a1de8e8aa8ef905ec703523f06779c85171"  # those weights' fingerprint
 TOO_MANY_POINTS = 1.0
 
 
-def fit_for_use(precision: str) -> bool:
-    """Whether so few bits keep the masks nearly as good as they were."""
-    return LOST_POINTS[precision] <= TOO_MANY_POINTS
+def part_precision(precision: str, part: str) -> str:
+    """The precision of one of the four parts."""
+    return MIXED[part] if precision == "mixed" else precision
+
+
+def accuracy_of(precision: str, fingerprint: str) -> Accuracy:
+    """What a precision costs the weights with this fingerprint."""
+    if fingerprint != MEASURED:
+        return Accuracy(verdict="not measured", lost_points=None)
+    lost = LOST_POINTS[precision]
+    return Accuracy(verdict="for use" if lost <= TOO_MANY_POINTS else "not for use", lost_points=lost)
 
 
 def tag_scopes(program: ExportedProgram) -> None:

@@ -13,6 +13,7 @@ from edgetam_model.engine import BOX_LABELS, LOGIT_LIMIT
 from edgetam_model.errors import InputError
 from edgetam_model.export.manifest import (
     FILE_NAME,
+    Accuracy,
     Constants,
     Manifest,
     MaskPrompt,
@@ -129,6 +130,7 @@ def describe(
     target: str,
     prompts: int,
     precision: str = "fp32",
+    accuracy: Accuracy | None = None,
 ) -> Manifest:
     """The manifest of an export of this model."""
     constants, options = _constants(model), TrackerOptions()
@@ -136,6 +138,7 @@ def describe(
         kind=kind,
         target=target,
         precision=precision,
+        accuracy=accuracy,
         product=version(PACKAGE),
         weights=_weights(model),
         config=model.config.to_dict(),

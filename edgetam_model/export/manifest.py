@@ -74,6 +74,18 @@ class Weights(_Frozen):
     source: str
 
 
+class Accuracy(_Frozen):
+    """What a precision costs these weights.
+
+    Attributes:
+        verdict: "not for use" where it is more than a point.
+        lost_points: of J&F, 0 to 100, on real clips against float32; None where nobody measured it.
+    """
+
+    verdict: Literal["for use", "not for use", "not measured"]
+    lost_points: float | None
+
+
 class MaskPrompt(_Frozen):
     """The 4 × 4 convolution of stride 4 that turns a given mask of 0 and 1 into a dense prompt."""
 
@@ -106,6 +118,7 @@ class Manifest(_Frozen):
         kind: of the graphs.
         target: which runtimes take them, such as "opset 18" or "iOS17".
         precision: of the weights, such as "fp32" or "palette4".
+        accuracy: what that costs; None: not told.
         product: version of the package that wrote them.
         config: the model's sizes.
         prompts: slots for clicks and box corners.
@@ -118,6 +131,7 @@ class Manifest(_Frozen):
     kind: Literal["onnx", "coreml"]
     target: str
     precision: str = "fp32"
+    accuracy: Accuracy | None = None
     product: str
     weights: Weights
     config: dict[str, Any]

@@ -71,6 +71,11 @@ class Weight:
     step: Array | float = 0.0
     palette: Array | None = None
 
+    @property
+    def compressed(self) -> bool:
+        """Whether it has fewer bits than float16."""
+        return self.palette is not None or bool(np.any(self.step))
+
 
 @dataclass(frozen=True, eq=False)
 class Program:

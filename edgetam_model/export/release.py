@@ -1,20 +1,38 @@
-"""What a release carries: packages at every precision fit for use, each verified, and their checksums."""
+"""What a release carries: packages at every precision, each verified and judged, and their checksums."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgetam_model.errors import InputError, WeightsError
 from edgetam_model.export.coreml import CoremlOptions, Precision, export_coreml
-from edgetam_model.export.coreml_precision import fit_for_use
+from edgetam_model.export.manifest import Manifest
 from edgetam_model.export.verify import ENOUGH_IOU, Verified, verify
 from edgetam_model.model import EdgeTAM
 
 SUMS = "SHA256SUMS"
-RELEASED: tuple[Precision, ...] = ("fp16", "int8", "palette6", "palette4")  # as far as they are fit for use
+RELEASED: tuple[Precision, ...] = ("fp16", "int8", "mixed", "palette6", "palette4")
+
+
+@dataclass(frozen=True)
+class Released:
+    """One precision of a release.
+
+    Attributes:
+        manifest: what was written, and whether it is for use.
+        verified: what was found.
+    """
+
+    manifest: Manifest
+    verified: Verified
+
+    @property
+    def bytes(self) -> int:
+        """Of its packages."""
+        return sum(one.bytes for one in self.manifest.files)
 
 
 def release_coreml(
@@ -25,8 +43,10 @@ def release_coreml(
     frames: int = 3,
     force: bool = False,
     tell: Callable[[str], None] = lambda _: None,
-) -> Mapping[str, Verified]:
+) -> Mapping[str, Released]:
     """Write and verify `coreml-fp16` and so on below a folder, and SHA256SUMS beside them.
+
+    What loses too much to be used is written all the same: its manifest says so.
 
     Args:
         model: in eval mode and float32, on the CPU.
@@ -37,7 +57,7 @@ def release_coreml(
         tell: told what is being done.
 
     Returns:
-        What verification found, by precision.
+        What came of each precision, by its name.
 
     Raises:
         InputError: a folder with a release, or coremltools is not installed.
@@ -47,19 +67,20 @@ def release_coreml(
     if (folder / SUMS).exists() and not force:
         raise InputError("out", f"{folder.name} holds a release already; give --force to replace it")
     (folder / SUMS).unlink(missing_ok=True)
-    found: dict[str, Verified] = {}
-    for precision in filter(fit_for_use, RELEASED):
+    released: dict[str, Released] = {}
+    for precision in RELEASED:
         place = folder / f"coreml-{precision}"
         tell(f"writing {precision}")
-        export_coreml(model, place, replace(options, precision=precision), force=force)
+        manifest = export_coreml(model, place, replace(options, precision=precision), force=force)
         tell(f"checking {precision}")
-        result = found[precision] = verify(place, model, frames)
-        if not result.good:
+        found = verify(place, model, frames)
+        if found.clip is not None and not found.good:
             raise WeightsError(
-                f"{precision}: the clip's masks have IoU {result.mean_iou:.4f}, expected {ENOUGH_IOU}"
+                f"{precision}: the clip's masks have IoU {found.clip.mean_iou:.4f}, expected {ENOUGH_IOU}"
             )
-    (folder / SUMS).write_text(checksums(folder, tuple(found)), encoding="utf-8")
-    return found
+        released[precision] = Released(manifest, found)
+    (folder / SUMS).write_text(checksums(folder, RELEASED), encoding="utf-8")
+    return released
 
 
 def checksums(folder: Path, precisions: tuple[str, ...]) -> str:

@@ -7,23 +7,26 @@ float16 and quantisation cost; Apple's own arithmetic shows on Apple's devices a
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from edgetam_model.demo_clip import DemoScene
-from edgetam_model.errors import WeightsError
+from edgetam_model.errors import InputError, WeightsError
+from edgetam_model.export.coreml_precision import part_precision
 from edgetam_model.export.host import HostTracker
-from edgetam_model.export.manifest import Manifest, PartFile
+from edgetam_model.export.manifest import PartFile
 from edgetam_model.export.mil_evaluator import PackageRuntime
+from edgetam_model.export.stored_weights import run_part, with_stored_weights
 from edgetam_model.export.verify_weights import WeightsChecked, check_weights
-from edgetam_model.masks import Mask, mask_box, mask_iou
+from edgetam_model.masks import mask_box, mask_iou
 from edgetam_model.model import STABILITY_DELTA, STABILITY_THRESHOLD, EdgeTAM
 from edgetam_model.parts.making import make_parts
 from edgetam_model.parts.specs import MASK_DECODER, PartSpec, TensorSpec
@@ -41,6 +44,7 @@ CHOSEN = ("logits", "iou", "pointer")  # outputs that depend on the choice of a 
 SIZE, WHOLE = (320, 180), 100  # of the clip: its frames, and how many of them the whole scene has
 
 Tell = Callable[[str], None]
+Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,45 @@ class PartChecked:
     """One part.
 
     Attributes:
-        errors: root mean square error over the output's own, by output.
+        errors: of what the package computes against the model in float32: root mean square error over the
+            output's own, by output.
+        unexplained: the same against PyTorch with the package's own decompressed weights: what is left when
+            fewer bits are taken as given. Of packages that are not compressed it is `errors`.
         weights: how they compare.
     """
 
     errors: Mapping[str, float]
+    unexplained: Mapping[str, float]
     weights: WeightsChecked
+
+    @property
+    def worst(self) -> str:
+        """The output with the largest error."""
+        return max(self.errors, key=lambda name: self.errors[name])
+
+
+@dataclass(frozen=True)
+class ClipChecked:
+    """The clip.
+
+    Attributes:
+        ious: of each object's mask on each tracked frame against PyTorch's in float32; where neither sees
+            the object, 1.
+        seen: of these masks, those where PyTorch sees the object.
+    """
+
+    ious: tuple[float, ...]
+    seen: int
+
+    @property
+    def mean_iou(self) -> float:
+        """Over all masks."""
+        return sum(self.ious) / len(self.ious)
+
+    @property
+    def least_iou(self) -> float:
+        """Of the worst mask."""
+        return min(self.ious)
 
 
 @dataclass(frozen=True)
@@ -63,30 +100,17 @@ class Verified:
     Attributes:
         precision: of the export.
         parts: by name of the file.
-        ious: of each object's mask on each tracked frame against PyTorch's in float32; where neither sees
-            the object, 1.
-        seen: of these masks, those where PyTorch sees the object.
+        clip: None where no frame was tracked.
     """
 
     precision: str
     parts: Mapping[str, PartChecked]
-    ious: tuple[float, ...]
-    seen: int
-
-    @property
-    def mean_iou(self) -> float:
-        """Over all masks of the clip."""
-        return sum(self.ious) / len(self.ious)
-
-    @property
-    def least_iou(self) -> float:
-        """Of the worst mask."""
-        return min(self.ious)
+    clip: ClipChecked | None
 
     @property
     def good(self) -> bool:
         """Whether the masks of the clip are the model's; what fewer bits cost is no error."""
-        return self.precision not in EXACT or self.mean_iou >= ENOUGH_IOU
+        return self.precision not in EXACT or self.clip is None or self.clip.mean_iou >= ENOUGH_IOU
 
 
 def verify(folder: Path | str, model: EdgeTAM, frames: int = 3, tell: Tell = lambda _: None) -> Verified:
@@ -95,14 +119,15 @@ def verify(folder: Path | str, model: EdgeTAM, frames: int = 3, tell: Tell = lam
     Args:
         folder: that `export_coreml` wrote.
         model: in eval mode and float32, on the CPU.
-        frames: of the clip.
+        frames: of the clip; 0: the parts alone.
         tell: told what is being done.
 
     Raises:
-        InputError: coremltools is not installed.
+        InputError: coremltools is not installed, or a clip of one frame.
         WeightsError: a file is damaged, an operation unknown, the weights are another model's, or an error
             is beyond its tolerance.
     """
+    check_frames(frames)
     runtime = PackageRuntime(folder)
     manifest = runtime.manifest
     if manifest.weights.fingerprint != model.fingerprint():
@@ -110,13 +135,36 @@ def verify(folder: Path | str, model: EdgeTAM, frames: int = 3, tell: Tell = lam
     parts, checked = make_parts(copy.deepcopy(model).fuse()), dict[str, PartChecked]()
     for file in manifest.files:
         tell(file.name)
-        weights = check_weights(runtime.part(file.name).program, parts[file.part], _spec(file))
-        checked[file.name] = PartChecked(_errors(runtime, file, parts[file.part], manifest), weights)
-    tell("video")
-    pairs = _rolled(runtime, model, frames)
-    ious = tuple(mask_iou(found, wanted) for found, wanted in pairs)
-    seen = sum(bool(wanted.any()) for _, wanted in pairs)
-    return Verified(manifest.precision, MappingProxyType(checked), ious, seen)
+        checked[file.name] = _part_checked(runtime, file, parts[file.part])
+    clip = None
+    if frames:
+        tell("video")
+        clip = _clip_checked(runtime, model, frames)
+    return Verified(manifest.precision, MappingProxyType(checked), clip)
+
+
+def check_frames(frames: int) -> None:
+    """Raise unless a clip can be as long.
+
+    Raises:
+        InputError: negative, or 1.
+    """
+    if frames < 0 or frames == 1:
+        raise InputError("frames", f"expected 0 (the parts alone) or at least 2, got {frames}")
+
+
+def _part_checked(runtime: PackageRuntime, file: PartFile, part: nn.Module) -> PartChecked:
+    program, precision = (
+        runtime.part(file.name).program,
+        part_precision(runtime.manifest.precision, file.part),
+    )
+    weights = check_weights(program, part, _spec(file))
+    references = [_Reference(part, TOLERANCE[precision], "")]
+    if precision not in EXACT:
+        stored = with_stored_weights(part, program)
+        references.append(_Reference(stored, TOLERANCE["fp16"], ", with the weights as stored,"))
+    errors = _errors(runtime, file, references)
+    return PartChecked(errors[0], errors[-1], weights)
 
 
 def seeded_inputs(
@@ -146,31 +194,55 @@ def seeded_inputs(
     return made
 
 
-def _errors(
-    runtime: PackageRuntime, file: PartFile, part: torch.nn.Module, manifest: Manifest
-) -> Mapping[str, float]:
-    """By output, over all calls."""
-    random = np.random.default_rng(0)
-    wrong: dict[str, float] = dict.fromkeys((one.name for one in file.outputs), 0.0)
-    whole = dict(wrong)
-    for gates in CALLS:
-        inputs = seeded_inputs(file, manifest.sizes.image_size, gates, random)
-        found = runtime.run(file.name, inputs)
-        with torch.inference_mode():
-            tensors = part(*(torch.from_numpy(inputs[one.name]) for one in file.inputs))
-        wanted = {one.name: tensor.numpy() for one, tensor in zip(file.outputs, tensors, strict=True)}
+@dataclass
+class _Reference:
+    """What a package is compared with.
+
+    Attributes:
+        part: in PyTorch.
+        allowed: error.
+        which: part it is, in words.
+        wrong, whole: sums of squares by output, over all calls.
+    """
+
+    part: nn.Module
+    allowed: float
+    which: str
+    wrong: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    whole: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def compare(self, file: PartFile, inputs: Arrays, found: Arrays) -> None:
+        """One call."""
+        wanted = run_part(self.part, file, inputs)
         # Where two masks are as good as each other, either may be chosen; all of them are compared anyway.
         chance = CHOSEN if file.part == MASK_DECODER and _choice(found) != _choice(wanted) else ()
         for name, value in wanted.items():
             if name not in chance:
-                wrong[name] += float(np.square(found[name] - value).sum())
-                whole[name] += float(np.square(value).sum())
-    errors = {name: (wrong[name] / max(whole[name], 1e-12)) ** 0.5 for name in wrong}
-    allowed = TOLERANCE[manifest.precision]
-    for name, error in errors.items():
-        if not error <= allowed:  # not a number counts as wrong
-            raise WeightsError(f"{file.name}: {name} is off by {error:.2g} of its size, allowed {allowed:g}")
-    return MappingProxyType(errors)
+                self.wrong[name] += float(np.square(found[name] - value).sum())
+                self.whole[name] += float(np.square(value).sum())
+
+    def errors(self, file: PartFile) -> Mapping[str, float]:
+        """By output, none beyond what is allowed."""
+        names = [one.name for one in file.outputs]
+        errors = {name: (self.wrong[name] / max(self.whole[name], 1e-12)) ** 0.5 for name in names}
+        for name, error in errors.items():
+            if not error <= self.allowed:  # not a number counts as wrong
+                off = f"{name}{self.which} is off by {error:.2g} of its size"
+                raise WeightsError(f"{file.name}: {off}, allowed {self.allowed:g}")
+        return MappingProxyType(errors)
+
+
+def _errors(
+    runtime: PackageRuntime, file: PartFile, references: Sequence[_Reference]
+) -> list[Mapping[str, float]]:
+    """By reference and output, over all calls."""
+    random = np.random.default_rng(0)
+    for gates in CALLS:
+        inputs = seeded_inputs(file, runtime.manifest.sizes.image_size, gates, random)
+        found = runtime.run(file.name, inputs)
+        for one in references:
+            one.compare(file, inputs, found)
+    return [one.errors(file) for one in references]
 
 
 def _choice(outputs: Mapping[str, NDArray[Any]]) -> tuple[int, bool]:
@@ -181,8 +253,8 @@ def _choice(outputs: Mapping[str, NDArray[Any]]) -> tuple[int, bool]:
     return int(outputs["candidate_ious"][0, 1:].argmax()), stable
 
 
-def _rolled(runtime: PackageRuntime, model: EdgeTAM, frames: int) -> list[tuple[Mask, Mask]]:
-    """Masks of a clip as packages and model track it: one object from its box, one from its mask."""
+def _clip_checked(runtime: PackageRuntime, model: EdgeTAM, frames: int) -> ClipChecked:
+    """A clip as packages and model track it: one object from its box, one from its mask."""
     scene = DemoScene(max(frames, WHOLE), *SIZE)  # a whole trip in few frames would be too fast to follow
     pictures, truths = zip(*(scene.frame(index) for index in range(frames)), strict=True)
     tracks = []
@@ -191,11 +263,13 @@ def _rolled(runtime: PackageRuntime, model: EdgeTAM, frames: int) -> list[tuple[
             for index, (object_id, mask) in enumerate(truths[0].items()):
                 session.add_prompt(0, object_id, Prompt(mask=mask) if index else Prompt(box=mask_box(mask)))
             tracks.append(list(session.propagate()))
-    return [
+    pairs = [
         (found.objects[object_id].mask, wanted.mask)
         for found, exact in zip(*tracks, strict=True)
         for object_id, wanted in exact.objects.items()
     ]
+    ious = tuple(mask_iou(found, wanted) for found, wanted in pairs)
+    return ClipChecked(ious, sum(bool(wanted.any()) for _, wanted in pairs))
 
 
 def _spec(file: PartFile) -> PartSpec:

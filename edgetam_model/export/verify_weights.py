@@ -112,15 +112,15 @@ def _difference(weight: Weight, tensors: _Tensors) -> float:
 
 def _fitting(weight: Weight, known: Known, ulps: float = ROUNDING_ULPS) -> list[float]:
     """The largest difference from each tensor that the weight may come from."""
-    values, (low, high) = weight.values.astype(np.float32), _bounds(weight, ulps)
+    values, (low, high) = weight.values.astype(np.float32), bounds(weight, ulps)
     tensors = (one.reshape(values.shape) for one in known[values.size])
     return [float(np.abs(one - values).max()) for one in tensors if ((one >= low) & (one <= high)).all()]
 
 
-def _bounds(weight: Weight, ulps: float) -> tuple[Array, Array]:
-    """Between which numbers the model's must lie to be stored like this."""
+def bounds(weight: Weight, ulps: float) -> tuple[Array, Array]:
+    """Between which numbers the model's must lie to be stored like this; `ulps` where not compressed."""
     values = weight.values.astype(np.float32)
-    if weight.palette is None and not np.any(weight.step):
+    if not weight.compressed:
         rounding = np.spacing(np.abs(weight.values)).astype(np.float32) * ulps
         if weight.values.dtype == np.float16:
             rounding = np.maximum(rounding, SMALLEST)

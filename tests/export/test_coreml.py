@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgetam_model.config import CONFIGS
 from edgetam_model.errors import InputError, WeightsError
+from edgetam_model.export import coreml_precision
 from edgetam_model.export.coreml import CoremlOptions, export_coreml
+from edgetam_model.export.coreml_precision import MIXED
 from edgetam_model.export.manifest import FILE_NAME, package_digest, read_manifest, stored_files
 from edgetam_model.export.mil_evaluator import MilEvaluator, PackageRuntime
+from edgetam_model.export.mil_ops import OPERATIONS
 from edgetam_model.export.mil_program import MODEL, WEIGHTS, read_program
 from edgetam_model.export.verify import verify
 from edgetam_model.model import EdgeTAM
@@ -39,10 +43,12 @@ def test_a_half_precision_export_is_the_model(half: Exported) -> None:
     model, folder = half
     found = verify(folder, model, frames=3)
     assert len(found.parts) == 4
-    assert min(found.ious) >= 0.99
-    assert len(found.ious) == 6, "two objects on three frames"
-    assert found.seen >= 2, "where they are shown; random weights lose them later"
+    assert found.clip is not None
+    assert found.clip.least_iou >= 0.99
+    assert len(found.clip.ious) == 6, "two objects on three frames"
+    assert found.clip.seen >= 2, "where they are shown; random weights lose them later"
     for part in found.parts.values():
+        assert part.unexplained == part.errors, "nothing is compressed"
         assert part.weights.tensors > 10
         assert part.weights.largest < 1e-3
         assert max(part.errors.values()) < 0.01
@@ -53,12 +59,55 @@ def test_a_single_precision_export_is_exact(tmp_path: Path) -> None:
     model, folder = exported(tmp_path, tiny_model(), precision="fp32")
     found = verify(folder, model, frames=3)
     assert max(max(part.errors.values()) for part in found.parts.values()) < 1e-5
-    assert min(found.ious) == 1
+    assert found.clip is not None
+    assert found.clip.least_iou == 1
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """At 8 and 4 bits, tensors that would be too small for that included."""
+    config = replace(CONFIGS["tiny"], trunk_depths=(1, 1, 1, 1), decoder_depth=1, attention_layers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coreml_precision, "COMPRESSED_FROM", 256)
+        return exported(tmp_path_factory.mktemp("small"), seeded(config, 0, mask_gain=60), precision="mixed")
+
+
+def test_fewer_bits_explain_what_small_weights_cost(small: Exported) -> None:
+    model, folder = small
+    found = verify(folder, model, frames=0)
+    assert found.clip is None
+    for name, part in found.parts.items():
+        assert part.weights.largest > 1e-3, f"{name}: else nothing was compressed"
+        assert part.errors[part.worst] > 2 * max(part.unexplained.values()), f"{name}: else bits cost nothing"
+        assert max(part.unexplained.values()) < 0.01, name
+
+
+def test_mixed_packages_have_their_parts_precisions(small: Exported) -> None:
+    _, folder = small
+    runtime = PackageRuntime(folder)
+    palettes = {
+        file.part: {
+            one.palette is not None for one in runtime.part(file.name).program.weights if one.compressed
+        }
+        for file in runtime.manifest.files
+    }
+    assert palettes == {part: {precision == "palette4"} for part, precision in MIXED.items()}
+
+
+def test_a_wrong_graph_is_found_behind_small_weights(
+    small: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, folder = small
+    wrong = {**OPERATIONS, "gelu": lambda x, mode: OPERATIONS["gelu"](x, mode) * 1.05}
+    monkeypatch.setattr("edgetam_model.export.mil_evaluator.OPERATIONS", wrong)
+    with pytest.raises(WeightsError, match="with the weights as stored, is off by"):
+        verify(folder, model, frames=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("precision", "target"), [("int8", "iOS17"), ("int8", "iOS18"), ("palette6", "iOS18")]
+    ("precision", "target"),
+    [("int8", "iOS17"), ("int8", "iOS18"), ("palette6", "iOS18"), ("palette4", "iOS17")],
 )
 def test_small_weights_are_the_models_as_far_as_their_bits_go(
     tmp_path: Path, precision: str, target: str
@@ -74,6 +123,8 @@ def test_packages_say_what_they_are(half: Exported) -> None:
     model, folder = half
     manifest = read_manifest(folder)
     assert (manifest.kind, manifest.target, manifest.precision) == ("coreml", "iOS17", "fp16")
+    assert manifest.accuracy is not None
+    assert manifest.accuracy.verdict == "not measured", "random weights are not those that ship"
     assert [one.conditioning for one in manifest.files] == [0, 0, 0, 4]
     assert "memory_attention_4 has 7 memory slots" in " ".join(manifest.rules)
     for file in manifest.files:
@@ -174,6 +225,8 @@ def test_rounding_to_float16_shows(half: Exported) -> None:
 
 def test_what_cannot_be_written_is_refused(half: Exported) -> None:
     model, folder = half
+    with pytest.raises(InputError, match="frames: expected 0"):
+        verify(folder, model, frames=1)
     with pytest.raises(InputError, match="precision: expected one of fp32"):
         CoremlOptions("int3")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="target: expected one of iOS17"):

@@ -1,7 +1,8 @@
 """Core ML packages proved over a longer clip: `python -m tests.long.verify_coreml`, some minutes.
 
-Without arguments the weights that ship at float16 over 100 frames; `--config edgetam --frames 2` is the
-published size with random weights. Prints sizes, the errors of every part and mask IoU against PyTorch.
+Without arguments the weights that ship at float16 over 100 frames; `--config edgetam --frames 0` is the
+published size with random weights, its parts alone. Prints sizes, the errors of every part and mask IoU
+against PyTorch.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main(config: str, precision: str, frames: int) -> None:
         found = verify(folder, model, frames)
     for name, part in found.parts.items():
         print(f"{name:20} {max(part.errors.values()):.1e}, {part.weights.numbers} weights")  # noqa: T201
-    ious = {"least": found.least_iou, "mean": found.mean_iou}
+    ious = None if found.clip is None else {"least": found.clip.least_iou, "mean": found.clip.mean_iou}
     print(json.dumps({"frames": frames, "MB": sum(sizes.values()), "iou": ious}))  # noqa: T201
 
 
