@@ -82,7 +82,8 @@ class Tracking:
             with opened as media:
                 if media.kind != "video":
                     raise MediaError(media.source, "expected a video, got an image")
-                with open_source(media.path, self.settings.media_limits()) as source:
+                limits, apart = self.settings.media_limits(), self.settings.apart()
+                with open_source(media.path, limits, apart) as source:
                     self._check_length(media.source, source)
                     return self._track(job, request, source)
         except FetchError as error:
@@ -100,13 +101,15 @@ class Tracking:
             raise MediaError(name, f"{seconds:,.0f} s are more than the limit of {most:,.0f} s")
 
     def _track(self, job: JobHandle, request: TrackRequest, source: FrameSource) -> JSON:
-        from edgetam_model import VideoTracker  # torch takes a second to import: not before it is needed
+        # Torch takes a second to import: not before it is needed.
+        from edgetam_model import TrackerOptions, VideoTracker
 
         job.progress(0, 0, "loading the model")
         model = self._model(job, request)
         facts = VideoFacts.of(source.info, version_of(model))
         work = VideoWork.of(request, facts)
-        run = Run(job, work, source, VideoTracker(model))
+        options = TrackerOptions(quality=request.quality())
+        run = Run(job, work, source, VideoTracker(model, options))
         if run.is_new:
             job.partial({"video": facts.to_json()})
         complete = run.follow()

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from backend.frame_map import FrameMap, frame_rate
 from backend.jobs import JSON, JSONDict
 from backend.keyframe import Box
-from backend.video_command import parse_command
+from backend.video_command import FIELD, Quality, parse_command
 from backend.video_keyframes import KeyframeOptions, Track, TrackedBox, build_track, region_json
 from backend.video_plan import RegionPlan, plan_request
 from backend.video_prompts import VideoControl, VideoRegion, read_regions
@@ -113,6 +113,19 @@ class TrackRequest(_Message):
             duration=told.duration if told else None,
         )
 
+    def quality(self) -> Quality | None:
+        """What was typed beside regions for all of them; None: nothing.
+
+        Raises:
+            InputError: a command that cannot be read, or that asks for another quality than the next one.
+        """
+        typed = [parse_command(region.command) for region in self.read_regions() if region.command]
+        asked = {command.quality for command in typed if not command.stop}
+        if len(asked) > 1:
+            problem = "expected the same quality beside every region: they are tracked together"
+            raise InputError(FIELD, problem)
+        return asked.pop() if asked else None
+
     def sketch(self) -> list[RegionPlan]:
         """The plan as far as it can be made without the video: which regions, from which keyframes, how far.
 
@@ -121,6 +134,7 @@ class TrackRequest(_Message):
         """
         regions = self.read_regions()
         self.frame_rate(regions)
+        self.quality()  # refused here rather than by the job
         count = _frames_count(regions) or ENDLESS
         return plan_request(regions, FrameMap(_one_frame(), Fraction(1), count), SIZELESS)
 
@@ -131,7 +145,8 @@ class TrackRequest(_Message):
             plans: from `sketch`.
             weights: fingerprint of what tracks.
         """
-        salt = repr((self.media, self.rate, sorted(self.data.items(), key=str), weights))
+        tracked_by = " ".join((weights, self.quality() or "")).strip()
+        salt = repr((self.media, self.rate, sorted(self.data.items(), key=str), tracked_by))
         keys = sorted(plan.key(self.task, salt) for plan in plans if plan.prompts)
         return sha256(" ".join(keys).encode()).hexdigest()[:32]
 

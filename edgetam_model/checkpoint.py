@@ -15,6 +15,7 @@ from edgetam_model.nn.evidence import Trace
 from edgetam_model.options import TrackerOptions
 from edgetam_model.packing import Tensors, byte_tensor, seal, unseal
 from edgetam_model.prompts import Prompt
+from edgetam_model.runtime.choosing import in_quality
 from edgetam_model.session import TrackedObject, VideoSession
 from edgetam_model.sources import FrameSource
 from edgetam_model.windows import Window
@@ -51,7 +52,8 @@ def restore(blob: bytes, model: EdgeTAM, source: FrameSource) -> VideoSession:
     try:
         if header["version"] != VERSION:
             raise CheckpointError(f"expected a checkpoint of version {VERSION}, got {header['version']}")
-        session = VideoSession(model, TrackerOptions.from_dict(header["options"]), source)
+        options = TrackerOptions.from_dict(header["options"])
+        session = VideoSession(in_quality(model, options.quality), options, source)
         if header["model"] != session.fingerprint:
             raise CheckpointError("the checkpoint was made with other weights")
         if header["video"] != _video_facts(source):

@@ -22,6 +22,7 @@ from edgetam_model.model import EdgeTAM
 from edgetam_model.model_io import Choice, Decoded, ImageFeatures
 from edgetam_model.nn.evidence import Trace
 from edgetam_model.prompts import Prompt
+from edgetam_model.runtime.threads import one_thread
 from edgetam_model.windows import Window, next_window, resampled
 
 BOX_LABELS = (2, 3)  # labels of a box's two corners given as points
@@ -125,7 +126,8 @@ class Engine:
         if (key, window) in self._views:
             self._views.move_to_end((key, window))
         else:
-            self._views[key, window] = View(self._encode(key, read, window), window)
+            with one_thread(self.model):
+                self._views[key, window] = View(self._encode(key, read, window), window)
             if len(self._views) > (CACHED_WINDOWS if self.windowed else CACHED_FRAMES):
                 self._views.popitem(last=False)
         return self._views[key, window]
@@ -164,9 +166,15 @@ class Engine:
             recall: the object's memories, where it was tracked to this frame before.
             multimask: choose among three masks; None: when there is at most one click and no box.
         """
+        with one_thread(self.model):
+            if prompt.mask is not None:
+                return self.model.from_mask(view.image, self._mask_input(prompt.mask, view.window))
+            return self._decode_prompt(view, prompt, recall, multimask)
+
+    def _decode_prompt(
+        self, view: View, prompt: Prompt, recall: Recall | None, multimask: bool | None
+    ) -> Decoded:
         image = view.image
-        if prompt.mask is not None:
-            return self.model.from_mask(image, self._mask_input(prompt.mask, view.window))
         points, labels = self._clicks([prompt], view.window)
         if multimask is None:
             multimask = points is None or points.shape[1] <= 1
@@ -175,15 +183,8 @@ class Engine:
             features = self.model.with_memory(image, gather(self.model, [recall]))
         seen = None if recall is None else gather_seen([recall])
         dense = self._dense(prompt, view.window)
-        return self.model.decode(
-            features,
-            image,
-            points,
-            labels,
-            dense,
-            choice=self._choice(multimask, self.trusting and prompt.has_positive),
-            seen=seen,
-        )
+        choice = self._choice(multimask, self.trusting and prompt.has_positive)
+        return self.model.decode(features, image, points, labels, dense, choice=choice, seen=seen)
 
     @torch.inference_mode()
     def decode_many(self, view: View, prompts: Sequence[Prompt], *, multimask: bool) -> Iterator[Decoded]:
@@ -193,7 +194,9 @@ class Engine:
         for chunk in _chunks(prompts, self.object_batch):
             points, labels = self._clicks(chunk, view.window)
             choice = self._choice(multimask, self.trusting)
-            yield self.model.decode(features, image, points, labels, choice=choice)
+            with one_thread(self.model):
+                decoded = self.model.decode(features, image, points, labels, choice=choice)
+            yield decoded
 
     def _choice(self, multimask: bool, shown: bool) -> Choice:
         return Choice(multimask, self.dynamic_multimask, shown)
@@ -208,15 +211,17 @@ class Engine:
             read: called when its pixels are needed.
             recalls: the objects' memories, which also say where to look for them.
         """
-        tracked: list[Tracked] = []
-        for chunk in _chunks(recalls, self.object_batch):
-            image, windows = self._views_of(frame, read, chunk)
-            decoded = self._decode_recalled(image, chunk)
-            if self.verify:
-                tracked += self._believed(frame, read, chunk, Shown(image, windows, decoded))
-            else:
-                tracked += self._remembered(frame, Shown(image, windows, decoded))
-        return tracked
+        with one_thread(self.model):
+            chunks = _chunks(recalls, self.object_batch)
+            return [tracked for chunk in chunks for tracked in self._tracked(frame, read, chunk)]
+
+    def _tracked(self, frame: int, read: Callable[[], Image], recalls: Sequence[Recall]) -> list[Tracked]:
+        """As many objects as go through the model at once."""
+        image, windows = self._views_of(frame, read, recalls)
+        shown = Shown(image, windows, self._decode_recalled(image, recalls))
+        if self.verify:
+            return self._believed(frame, read, recalls, shown)
+        return self._remembered(frame, shown)
 
     def _decode_recalled(self, image: ImageFeatures, recalls: Sequence[Recall]) -> Decoded:
         features = self.model.with_memory(image, gather(self.model, recalls))
@@ -301,8 +306,9 @@ class Engine:
     def remember(self, view: View, memory: Memory, logits: NDArray[np.float32], *, binarize: bool) -> Memory:
         """The memory of a prompted frame, completed by what one object's final logits there leave."""
         mask = torch.from_numpy(logits.copy()).to(self.model.device, self.model.dtype)[None]
-        latents = self.model.encode_memory(view.image, mask, binarize=binarize)
-        trace = self.model.trace(view.image, mask)
+        with one_thread(self.model):
+            latents = self.model.encode_memory(view.image, mask, binarize=binarize)
+            trace = self.model.trace(view.image, mask)
         return replace(memory, latents=latents[0], trace=None if trace is None else trace.at(0))
 
     def _clicks(

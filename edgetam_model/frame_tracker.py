@@ -22,6 +22,7 @@ from edgetam_model.object_state import ANEW, OTHER_WEIGHTS, ObjectState, read_st
 from edgetam_model.options import TrackerOptions
 from edgetam_model.prompts import Prompt
 from edgetam_model.results import ObjectResult, without_overlap
+from edgetam_model.runtime.choosing import in_quality
 
 Rgb = NDArray[np.uint8]
 Precision = Literal["float16", "float32"]
@@ -56,8 +57,8 @@ class FrameTracker:
     def __init__(
         self, model: EdgeTAM, options: TrackerOptions | None = None, precision: Precision = "float16"
     ) -> None:
-        self.model = model
         self.options = options or TrackerOptions()
+        self.model = in_quality(model, self.options.quality)
         self._precision = torch.float16 if precision == "float16" else torch.float32
         self._engine: Engine | None = None
 

@@ -16,8 +16,10 @@ from edgetam_model.looking import See, look
 from edgetam_model.masks import fill_holes, remove_islands
 from edgetam_model.model import EdgeTAM
 from edgetam_model.model_io import Decoded
+from edgetam_model.options import Quality, check_quality
 from edgetam_model.prompts import Prompt
 from edgetam_model.results import MaskResult, State
+from edgetam_model.runtime.choosing import in_quality
 from edgetam_model.windows import Window
 
 
@@ -30,12 +32,20 @@ class ImageOptions:
         fill_hole_area: holes of at most this many low-resolution pixels are filled; 0: none.
         island_area: separate regions of at most this many low-resolution pixels are removed; 0: none.
         batch: prompts that go through the decoder at once.
+        quality: as in `TrackerOptions`.
+
+    Raises:
+        InputError: `quality`, not known.
     """
 
     dynamic_multimask: bool = True
     fill_hole_area: int = 8
     island_area: int = 0
     batch: int = 16
+    quality: Quality | None = None
+
+    def __post_init__(self) -> None:
+        check_quality(self.quality)
 
 
 @dataclass(frozen=True)
@@ -73,12 +83,15 @@ class ImagePredictor:
 
     Args:
         model: in eval mode.
-        options: post-processing.
+        options: quality and post-processing.
+
+    Raises:
+        InputError: `quality`, the weights have no fast mode.
     """
 
     def __init__(self, model: EdgeTAM, options: ImageOptions | None = None) -> None:
-        self.model = model
         self.options = options or ImageOptions()
+        self.model = in_quality(model, self.options.quality)
         self._engine: Engine | None = None
         self._see: See | None = None
 

@@ -101,6 +101,15 @@ class EdgeTAM(nn.Module):
         _fuse_children(self)
         return self
 
+    @property
+    def fused(self) -> bool:
+        """Whether `fuse` was called; weights have another layout then."""
+        return not any(isinstance(module, ConvNorm | TokenMixer) for module in self.modules())
+
+    def name_fingerprint(self, fingerprint: str) -> None:
+        """Say what the fingerprint is, where it follows from another model's."""
+        self._fingerprint = fingerprint
+
     def fingerprint(self) -> str:
         """SHA-256 of config and weights, the same before and after `fuse`."""
         if self._fingerprint is not None:

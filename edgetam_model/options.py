@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from edgetam_model.errors import InputError
+
+Quality = Literal["exact", "fast"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class TrackerOptions:
         object_batch: objects that go through the model at once; more are taken in turns.
         exact_bytes: bytes of finished frames kept with exact logits; later ones keep exact masks and
             logits to ± 0.125 (about a sixth of the 256 KB that a frame of an object takes at 1024 px).
+        quality: "exact", or "fast": weights of the published size see 512 pixels, a quarter of their tokens;
+            None: as the model was made, see `RuntimeOptions`.
 
     Raises:
         InputError: a value out of range, with the field at fault.
@@ -49,8 +53,10 @@ class TrackerOptions:
     verify: bool = True
     object_batch: int = 16
     exact_bytes: int = 256 << 20
+    quality: Quality | None = None
 
     def __post_init__(self) -> None:
+        check_quality(self.quality)
         at_least = {
             "max_conditioning_frames": 2,
             "object_batch": 1,
@@ -80,3 +86,13 @@ class TrackerOptions:
         if unknown:
             raise InputError(f"options.{unknown[0]}", "unknown field")
         return cls(**values)
+
+
+def check_quality(quality: str | None) -> None:
+    """Raise where there is no such quality.
+
+    Raises:
+        InputError: `quality`.
+    """
+    if quality is not None and quality not in get_args(Quality):
+        raise InputError("quality", f"expected {' or '.join(get_args(Quality))}, got {quality!r:.40}")

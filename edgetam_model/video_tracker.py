@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgetam_model.checkpoint import restore
 from edgetam_model.model import EdgeTAM
-from edgetam_model.options import TrackerOptions
+from edgetam_model.options import Quality, TrackerOptions
+from edgetam_model.runtime.choosing import in_quality
 from edgetam_model.session import VideoSession
 from edgetam_model.video import MediaLimits, Source, open_source
 
@@ -21,13 +24,23 @@ class VideoTracker:
         self.model = model
         self.options = options or TrackerOptions()
 
-    def open(self, source: Source, limits: MediaLimits | None = None) -> VideoSession:
+    def open(
+        self, source: Source, limits: MediaLimits | None = None, *, quality: Quality | None = None
+    ) -> VideoSession:
         """Start a session on a video file, a folder of images, or uint8 (H, W, 3) arrays.
 
+        Args:
+            source: the video.
+            limits: of what is read.
+            quality: of this session; None: the options'.
+
         Raises:
+            InputError: `quality`, not known, or the weights have no fast mode.
             MediaError: the source is refused or cannot be read.
         """
-        return VideoSession(self.model, self.options, open_source(source, limits))
+        options = self.options if quality is None else replace(self.options, quality=quality)
+        model = in_quality(self.model, options.quality)
+        return VideoSession(model, options, open_source(source, limits))
 
     def resume(self, blob: bytes, source: Source, limits: MediaLimits | None = None) -> VideoSession:
         """Go on from `VideoSession.checkpoint`, on the same video and weights, to the same masks.

@@ -15,13 +15,15 @@ from edgetam_model.memory import Recall, gather
 from edgetam_model.model import EdgeTAM
 from edgetam_model.model_io import Choice, ImageFeatures, Seen
 from edgetam_model.nn.evidence import Trace
-from edgetam_model.parts.making import make_parts
+from edgetam_model.parts.making import make_parts, runtime_parts
 from edgetam_model.parts.specs import (
     ABSENT,
+    FRAME_ATTENTION,
     IMAGE_ENCODER,
     MASK_DECODER,
     MEMORY_ATTENTION,
     MEMORY_ENCODER,
+    OBJECT_ATTENTION,
     PartSpec,
     Slots,
     part_specs,
@@ -51,10 +53,10 @@ class Errors:
 class Cases:
     """A model, its parts, and random inputs for both."""
 
-    def __init__(self, model: EdgeTAM, slots: Slots, seed: int = 0) -> None:
-        self.model, self.slots, self.config = model, slots, model.config
+    def __init__(self, model: EdgeTAM, slots: Slots, seed: int = 0, *, runtime: bool = False) -> None:
+        self.model, self.slots, self.config, self.runtime = model, slots, model.config, runtime
         self.specs: Mapping[str, PartSpec] = part_specs(model.config, slots)
-        self.parts: Mapping[str, nn.Module] = make_parts(model)
+        self.parts: Mapping[str, nn.Module] = runtime_parts(model) if runtime else make_parts(model)
         self.errors = Errors()
         self.random = torch.Generator().manual_seed(seed)
         views = slots.views(model.config)
@@ -72,7 +74,12 @@ class Cases:
             assert tuple(got.shape) == one.shape, (one.name, tuple(got.shape), one.shape)
             assert str(got.dtype) == f"torch.{one.kind}", (one.name, got.dtype)
         assert set(inputs) == {one.name for one in spec.inputs}
-        out = self.parts[part](*(inputs[one.name] for one in spec.inputs))
+        given = [inputs[one.name] for one in spec.inputs]
+        if self.runtime and part == MEMORY_ATTENTION:
+            attended = self.parts[FRAME_ATTENTION](given[0])
+            out = self.parts[OBJECT_ATTENTION](*attended, *given[1:])
+        else:
+            out = self.parts[part](*given)
         return dict(zip((one.name for one in spec.outputs), out, strict=True))
 
     def normal(self, *shape: int) -> Tensor:

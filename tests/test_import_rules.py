@@ -20,13 +20,15 @@ LEVELS: list[set[str]] = [
     {"model_io"},
     {"model"},
     {"parts"},
-    {"images", "sources", "timetable", "packets", "decode", "video"},
+    {"images", "sources", "timetable", "packets", "decode", "video", "apart"},
     {"hf_layout", "hub", "weights_file", "weights"},
     {"runtime"},
     {"memory", "engine", "looking", "store", "finishing", "packing"},
     {"session", "propagation", "checkpoint", "object_state"},
     {"image_predictor", "video_tracker", "frame_tracker"},
     {"warming"},
+    {"field_objects"},
+    {"field_places"},
     {"tracks", "exports", "render", "demo_clip"},
     {"scoring", "scores", "annotator", "annotated_clips", "floors"},
     {"evaluation", "interactive", "training"},
@@ -38,8 +40,10 @@ TORCH_FREE = {
     *("errors", "config", "masks", "windows", "credence", "prompts", "first_looks", "results", "options"),
     "propagation",
     *("tracks", "exports", "render"),
+    *("field_objects", "field_places"),
     *("scoring", "scores", "annotator", "annotated_clips", "floors"),
     *("video", "sources", "timetable", "packets", "decode", "images", "hub", "store", "demo_clip", "cli"),
+    "apart",
 }
 # Of training, what reads a team's annotations, and what judges and shows what came of them.
 DRAWN = {"annotations", "annotation_sources", "splits", "manifest", "annotated", "task_clips"}
@@ -56,6 +60,7 @@ HOST = {
 }
 ADAPTERS = ("backend", "cvat_function")
 ANNOTATIONS = f"{MODEL}.training.annotations"  # the words into which adapters translate what teams drew
+FIELD = {"field_objects", "field_places"}  # likewise what goes into field kits
 # Between a platform's JSON and the model's vocabulary: light enough for a request, and for any test.
 TRANSLATION = {
     "backend": (
@@ -64,13 +69,16 @@ TRANSLATION = {
         *("frame_map", "keyframe", "video_command", "video_prompts", "video_plan", "video_keyframes"),
         *("fit_annotations", "fit_regions", "fit_tracks", "fit_source"),
         "video_work",
-        *("field.manifest", "field.kit", "field.events", "field.journal", "field.work"),
-        *("field.starting", "field.views", "field.regions_out", "field.merging"),
+        *("clients", "rates", "gate", "acts"),
+        *("field.manifest", "field.kit", "field.events", "field.journal", "field.work", "field.content"),
+        *("field.starting", "field.views", "field.regions_out", "field.merging", "field.studio_merging"),
     ),
     "cvat_function": (
         *("json_numbers", "rle", "shapes", "clicks", "pictures", "settings", "answers"),
         *("exports", "export_archive", "export_coco", "export_drawn", "export_masks", "export_xml"),
         *("interactor.interactor", "tracker.state", "tracker.tracker"),
+        *(f"field.{name}" for name in ("content", "showing", "reading", "writing")),
+        *(f"field.{name}" for name in ("deciding", "merging", "place")),
     ),
 }
 PLATFORM_PACKAGES = {"flask", "rq", "redis", "label_studio_sdk", "label_studio_ml", "cvat_sdk", "nuclio_sdk"}
@@ -130,7 +138,7 @@ def test_adapters_use_only_the_public_face(adapter: str) -> None:
         for module in imports(path):
             assert module.partition(".")[0] not in other
             if module.startswith(f"{MODEL}."):
-                vocabulary = unit(module) == "masks" or module.startswith(ANNOTATIONS)
+                vocabulary = unit(module) in {"masks", *FIELD} or module.startswith(ANNOTATIONS)
                 assert vocabulary or unit(module) in public_names(), f"{path.name}: {module}"
 
 

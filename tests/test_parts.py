@@ -6,18 +6,21 @@ import pytest
 import torch
 
 from edgetam_model.errors import InputError
-from edgetam_model.parts.making import example_inputs, make_parts
-from edgetam_model.parts.specs import PART_NAMES, Slots, part_specs
+from edgetam_model.parts.making import example_inputs, make_parts, runtime_parts
+from edgetam_model.parts.specs import PART_NAMES, Slots, part_specs, runtime_specs
 from edgetam_model.weights import load_model
 from tests.models import tiny_model, windowed_model
 from tests.parts_cases import Cases
 
 EXACT = 2e-6  # of an output's largest value, float32
 MODELS = {"tiny": tiny_model, "windowed": windowed_model}
+RUNTIME = " in runtimes"
+FORMS = [*MODELS, *(name + RUNTIME for name in MODELS)]
 
 
 def cases(name: str, objects: int = 1, conditioning: int = 4, prompts: int = 8) -> Cases:
-    return Cases(MODELS[name](), Slots(objects, conditioning, prompts))
+    model = MODELS[name.removesuffix(RUNTIME)]()
+    return Cases(model, Slots(objects, conditioning, prompts), runtime=name.endswith(RUNTIME))
 
 
 def assert_exact(tried: Cases) -> None:
@@ -25,7 +28,7 @@ def assert_exact(tried: Cases) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("conditioning", [1, 2, 3, 4])
 def test_attention_at_every_count_of_memories_and_pointers(name: str, conditioning: int) -> None:
     tried = cases(name)
@@ -37,7 +40,7 @@ def test_attention_at_every_count_of_memories_and_pointers(name: str, conditioni
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", FORMS)
 def test_the_small_attention_serves_one_conditioning_memory(name: str) -> None:
     tried = cases(name, conditioning=1)
     for recent in range(tried.config.recent_memories + 1):
@@ -47,7 +50,7 @@ def test_the_small_attention_serves_one_conditioning_memory(name: str) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", FORMS)
 def test_objects_of_different_age_go_through_attention_together(name: str) -> None:
     tried = cases(name, objects=3)
     config = tried.config
@@ -58,7 +61,7 @@ def test_objects_of_different_age_go_through_attention_together(name: str) -> No
 
 @torch.inference_mode()
 @pytest.mark.parametrize("objects", [1, 3])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", FORMS)
 def test_image_encoder_and_memory_encoder(name: str, objects: int) -> None:
     tried = cases(name, objects)
     tried.check_image()
@@ -71,7 +74,7 @@ def test_image_encoder_and_memory_encoder(name: str, objects: int) -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize("remembered", [False, True])
 @pytest.mark.parametrize("objects", [1, 3])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", FORMS)
 def test_decoder_for_every_prompt(name: str, objects: int, remembered: bool) -> None:
     tried = cases(name, objects)
     tried.check_decoder(remembered=remembered)
@@ -80,7 +83,7 @@ def test_decoder_for_every_prompt(name: str, objects: int, remembered: bool) -> 
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", FORMS)
 def test_pointers_of_frames_without_the_object_give_way_to_the_learned_one(name: str) -> None:
     tried = cases(name)
     tried.check_attention([tried.recall(2, 2, 5)], absent=3)
@@ -88,8 +91,9 @@ def test_pointers_of_frames_without_the_object_give_way_to_the_learned_one(name:
 
 
 @torch.inference_mode()
-def test_the_weights_that_ship() -> None:
-    tried = Cases(load_model("default", device="cpu"), Slots(objects=2))
+@pytest.mark.parametrize("runtime", [False, True])
+def test_the_weights_that_ship(runtime: bool) -> None:
+    tried = Cases(load_model("default", device="cpu"), Slots(objects=2), runtime=runtime)
     most = tried.config.recent_memories
     for conditioning, recent, pointers in ((1, 0, 0), (1, most, 4), (4, 1, 2), (4, most, 11)):
         tried.check_attention([tried.recall(conditioning, recent, pointers), tried.recall(1, 0, 1)])
@@ -104,9 +108,11 @@ def test_the_weights_that_ship() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_parts_are_static_real_and_have_at_most_five_dimensions(name: str) -> None:
-    model = MODELS[name]()
-    for part, spec in part_specs(model.config, Slots(objects=2)).items():
-        program = torch.export.export(make_parts(model)[part], example_inputs(spec))
+    model, slots = MODELS[name](), Slots(objects=2)
+    made = [(make_parts(model)[part], spec) for part, spec in part_specs(model.config, slots).items()]
+    made += [(runtime_parts(model)[part], spec) for part, spec in runtime_specs(model.config, slots).items()]
+    for part, spec in made:
+        program = torch.export.export(part, example_inputs(spec))
         values = [node.meta["val"] for node in program.graph.nodes if "val" in node.meta]
         tensors = [value for value in values if isinstance(value, torch.Tensor)]
         assert len(tensors) > 20
@@ -122,7 +128,7 @@ def test_parts_are_static_real_and_have_at_most_five_dimensions(name: str) -> No
 def test_parts_share_the_models_weights() -> None:
     model = tiny_model()
     own = {id(parameter) for parameter in model.parameters()}
-    for part in make_parts(model).values():
+    for part in (*make_parts(model).values(), *runtime_parts(model).values()):
         copies = {name for name, parameter in part.named_parameters() if id(parameter) not in own}
         assert all("itself" in name or "across" in name for name in copies), copies
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from edgetam_model.runtime.quality import fast
 from edgetam_model.video_tracker import VideoTracker
 
 PUBLISHED = "edgetam"
+POINTS = 12  # of the curve over a video's frames
 
 Told = Callable[[str], None]
 
@@ -56,9 +58,11 @@ class Row:
         model, case, runtime: what was measured.
         pair: against the reference; None where there is nothing to compare with.
         alone: without a reference.
-        gflop: of the reference, per run; 0: not counted.
+        precision: of most of the work, "fp32" or "bf16".
+        gflop: per run, of the model as published on that input; 0: not counted.
         peak_mib: memory of the whole process so far.
         note: what else is to be said.
+        growth: of a video: (frame, core-ms of a frame around it), in order.
     """
 
     model: str
@@ -69,12 +73,15 @@ class Row:
     gflop: float = 0.0
     peak_mib: float = 0.0
     note: str = ""
+    precision: str = "fp32"
+    growth: tuple[tuple[int, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         timing = self.pair.to_dict() if self.pair else {"candidate": vars(self.alone)}
         facts = {"model": self.model, "case": self.case, "runtime": self.runtime, **timing}
-        return facts | {"gflop": self.gflop, "peak_mib": self.peak_mib, "note": self.note}
+        rest = ("precision", "gflop", "peak_mib", "note", "growth")
+        return facts | {name: getattr(self, name) for name in rest}
 
 
 @torch.inference_mode()
@@ -93,7 +100,8 @@ def run(options: BenchOptions, weights: EdgeTAM, tell: Told) -> Iterator[Row]:
         reference = model.requires_grad_(False)  # operations of models that learn cannot be counted here
         for kind, choice in options.runtimes.items():
             candidate = accelerate(copy.deepcopy(reference), choice)
-            bench = _Bench(name, kind, reference, candidate, options, tell)
+            precision = "bf16" if choice.precision == "bf16" else "fp32"
+            bench = _Bench(name, kind, precision, reference, candidate, options, tell)
             yield from bench.parts()
             yield from bench.objects()
             yield from bench.clicks()
@@ -109,6 +117,7 @@ class _Bench:
 
     name: str
     kind: str
+    precision: str
     reference: EdgeTAM
     candidate: EdgeTAM
     options: BenchOptions
@@ -129,9 +138,14 @@ class _Bench:
     def fast_mode(self, choice: RuntimeOptions) -> Iterator[Row]:
         """The same at 512 pixels, against the reference at its own size."""
         smaller = accelerate(copy.deepcopy(self.reference), replace(choice, quality="fast"))
+        published = fast(self.reference)
         for count in self.options.objects[:1]:
-            work = Tracking(smaller, count).step
-            yield self._compared(f"{_counted(count)}, fast", Tracking(self.reference, count).step, work)
+            row = self._compared(
+                f"{_counted(count)}, fast",
+                Tracking(self.reference, count).step,
+                Tracking(smaller, count).step,
+            )
+            yield replace(row, gflop=_gflop(Tracking(published, count).step))
 
     def clicks(self) -> Iterator[Row]:
         """The first click on an image, and the second one."""
@@ -141,12 +155,15 @@ class _Bench:
         other = Clicking(self.reference)
         yield self._compared("first click", other.first, own.first)
         note = f"{share:.2f} of the first"
-        yield Row(self.name, "second click", self.kind, alone=pair.candidate, note=note)
+        yield Row(
+            self.name, "second click", self.kind, alone=pair.candidate, note=note, precision=self.precision
+        )
 
     def video(self) -> Row:
         """From a file to masks, decoding included, with one object."""
         case = f"{self.options.frames} frames, 640 x 360"
         self.tell(f"{self.name}, {case}, {self.kind}")
+        marks: list[float] = []
         with tempfile.TemporaryDirectory() as folder:
             clip = render_demo_clip(Path(folder) / "clip.mp4", frames=self.options.frames)
             prompt = next(iter(clip.prompts.values()))
@@ -154,13 +171,19 @@ class _Bench:
             def track() -> None:
                 with VideoTracker(self.candidate).open(clip.path) as session:
                     session.add_prompt(0, 1, prompt)
-                    for _ in session.propagate():
-                        pass
+                    marks[:] = [process_time() for _ in session.propagate()]
 
             taken = single(track, 1)
         rate = 1e3 * self.options.frames / taken.median
         return Row(
-            self.name, case, self.kind, alone=taken, peak_mib=peak_memory(), note=f"{rate:.1f} frames/s"
+            self.name,
+            case,
+            self.kind,
+            alone=taken,
+            peak_mib=peak_memory(),
+            note=f"{rate:.1f} frames/s",
+            precision=self.precision,
+            growth=_growth(marks),
         )
 
     def _compared(self, case: str, reference: Callable[[], object], work: Callable[[], object]) -> Row:
@@ -170,10 +193,22 @@ class _Bench:
             with as_published():
                 reference()
 
-        with FlopCounterMode(display=False) as counter:
-            published()
+        gflop = _gflop(published)
         pair = paired(published, work, self.options.rounds)
-        return Row(self.name, case, self.kind, pair, None, counter.get_total_flops() / 1e9, peak_memory())
+        return Row(self.name, case, self.kind, pair, None, gflop, peak_memory(), precision=self.precision)
+
+
+def _gflop(work: Callable[[], object]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops()) / 1e9
+
+
+def _growth(marks: Sequence[float]) -> tuple[tuple[int, float], ...]:
+    """Processor time at the end of each frame → what a frame cost, over at most `POINTS` stretches."""
+    stretch = max(1, (len(marks) - 1) // POINTS)
+    ends = range(stretch, len(marks), stretch)
+    return tuple((end, (marks[end] - marks[end - stretch]) / stretch * 1e3) for end in ends)
 
 
 def _parts(model: EdgeTAM) -> dict[str, Callable[[], object]]:

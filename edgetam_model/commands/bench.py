@@ -47,7 +47,9 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--frames", type=int, default=120, metavar="N", help="of the video (120)")
     parser.add_argument("--no-published", action="store_true", help="leave the published size out")
     parser.add_argument("--no-bf16", action="store_true", help="leave bfloat16 out")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="cost of a frame by the number of objects")
+    parser.add_argument(
+        "--plot", type=Path, metavar="PNG", help="cost of a frame, by objects and along a video"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,10 +91,22 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(rows: Sequence[Row], machine: Machine) -> None:
     table = Table(
-        "model", "case", "runtime", "ms", "spread", "core ms", "published ms", "x", "x core", "of peak", ""
+        "model",
+        "case",
+        "runtime",
+        "ms",
+        "spread",
+        "core ms",
+        "published ms",
+        "x",
+        "x core",
+        "of peak",
+        "MiB",
+        "",
     )
     for row in rows:
-        table.add_row(row.model, row.case, row.runtime, *_numbers(row, machine), row.note)
+        memory = f"{row.peak_mib:.0f}" if row.peak_mib else ""
+        table.add_row(row.model, row.case, row.runtime, *_numbers(row, machine), memory, row.note)
     Console(width=None if Console().is_terminal else 150).print(table)
     say(f"{machine.processor}, {machine.cores} cores, {machine.threads} threads, PyTorch {machine.torch}")
     say(f"matrix peak {machine.peak_fp32:.0f} GFLOP/s in fp32, {machine.peak_bf16:.0f} in bf16")
@@ -105,7 +119,8 @@ def _numbers(row: Row, machine: Machine) -> tuple[str, ...]:
     spread = f"{taken.least:.1f}-{taken.most:.1f}"
     if row.pair is None:
         return f"{taken.median:.1f}", spread, f"{taken.core:.1f}", "", "", "", ""
-    share = row.gflop / (taken.median / 1e3) / machine.peak_fp32
+    peak = machine.peak_bf16 if row.precision == "bf16" else machine.peak_fp32
+    share = row.gflop / (taken.median / 1e3) / peak
     return (
         f"{taken.median:.1f}",
         spread,

@@ -18,6 +18,7 @@ from edgetam_model.commands.terminal import (
     say,
 )
 from edgetam_model.errors import InputError
+from edgetam_model.options import Quality
 
 if TYPE_CHECKING:  # torch takes a second to import, and help must not wait for it
     from edgetam_model.commands.progress import Meter
@@ -87,7 +88,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="folder for the results, or the mask alone",
     )
     parser.add_argument("--force", action="store_true", help="replace results that are there already")
-    add_model_options(parser)
+    add_model_options(parser, quality=True)
     add_json_and_verbose(parser)
 
 
@@ -98,6 +99,7 @@ class _Asked:
     prompts: tuple[Prompt, ...]
     out: Path
     force: bool
+    quality: Quality | None
 
     @property
     def mask_only(self) -> bool:
@@ -106,7 +108,8 @@ class _Asked:
 
 def run(args: argparse.Namespace) -> int:
     """Parse what was typed, segment, and write."""
-    asked = _Asked(parse_prompts(args.point, args.box, everything=args.everything), args.out, args.force)
+    prompts = parse_prompts(args.point, args.box, everything=args.everything)
+    asked = _Asked(prompts, args.out, args.force, args.quality)
     _check_out(asked)
 
     from edgetam_model.commands.loading import load
@@ -118,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         prompt.check_inside(*rgb.shape[:2])
     with stderr_meter() as meter:
         model, info = load(args.weights, args.device, meter)
-        results = _segment(model, rgb, asked.prompts, meter)
+        results = _segment(model, rgb, asked, meter)
         document = _document(Path(args.image).name, rgb, results, info)
         document["outputs"] = {
             name: str(path) for name, path in _write(asked, rgb, results, document).items()
@@ -166,10 +169,11 @@ def _check_out(asked: _Asked) -> None:
         check_free(asked.out.parent, (asked.out.name,), force=asked.force)
 
 
-def _segment(model: EdgeTAM, rgb: Rgb, prompts: Sequence[Prompt], meter: Meter) -> list[MaskResult]:
-    from edgetam_model.image_predictor import EverythingOptions, ImagePredictor
+def _segment(model: EdgeTAM, rgb: Rgb, asked: _Asked, meter: Meter) -> list[MaskResult]:
+    from edgetam_model.image_predictor import EverythingOptions, ImageOptions, ImagePredictor
 
-    predictor = ImagePredictor(model)
+    prompts = asked.prompts
+    predictor = ImagePredictor(model, ImageOptions(quality=asked.quality))
     meter.stage("reading the image")
     predictor.set_image(rgb)
     if len(prompts) == 1:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import get_args
+
+from edgetam_model.options import Quality
 
 UNTRAINED = "UNTRAINED WEIGHTS: THE MASKS MEAN NOTHING"  # ASCII: it is drawn into pictures too
 
@@ -23,8 +26,8 @@ def add_json_and_verbose(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--weights and --device, for verbs that run the model."""
+def add_model_options(parser: argparse.ArgumentParser, *, quality: bool = False) -> None:
+    """--weights and --device, for verbs that run the model; --quality for those whose masks are wanted."""
     parser.add_argument(
         "--weights",
         metavar="W",
@@ -36,6 +39,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto, cpu, cuda, cuda:N or mps (auto: EDGETAM_DEVICE, else the best)",
     )
+    if quality:
+        parser.add_argument(
+            "--quality",
+            choices=get_args(Quality),
+            help="fast: weights of the published size see 512 pixels, not 1024; without it EDGETAM_QUALITY",
+        )
 
 
 def say(text: str) -> None:

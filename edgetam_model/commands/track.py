@@ -106,7 +106,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--no-overlay", action="store_true", help="leave out overlay.mp4")
     parser.add_argument("--non-overlapping", action="store_true", help="give every pixel to one object only")
     parser.add_argument("--force", action="store_true", help="replace results that are in DIR already")
-    add_model_options(parser)
+    add_model_options(parser, quality=True)
     add_json_and_verbose(parser)
 
 
@@ -132,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         weights=args.weights,
         device=args.device,
+        quality=args.quality,
     )
     with stderr_meter() as meter:
         report = run_job(job, meter)

@@ -28,7 +28,7 @@ from edgetam_model.commands.terminal import UNTRAINED
 from edgetam_model.errors import InputError, PromptError
 from edgetam_model.exports import FORMATS, export_tracks
 from edgetam_model.model import EdgeTAM
-from edgetam_model.options import TrackerOptions
+from edgetam_model.options import Quality, TrackerOptions
 from edgetam_model.results import FrameResult
 from edgetam_model.session import VideoSession
 from edgetam_model.sources import VideoInfo
@@ -59,6 +59,7 @@ class TrackJob:
         non_overlapping: a pixel belongs to one object only.
         force: replace what is in the way.
         weights, device: as `load_model` takes them.
+        quality: as in `TrackerOptions`.
     """
 
     video: str
@@ -73,6 +74,7 @@ class TrackJob:
     force: bool = False
     weights: str | None = None
     device: str = "auto"
+    quality: Quality | None = None
 
     @property
     def name(self) -> str:
@@ -104,7 +106,7 @@ def run_job(job: TrackJob, meter: Meter) -> TrackReport:
     with open_source(job.video) as source:
         ways = plan(job, source.info)
         model, info = load(job.weights, job.device, meter)
-        options = TrackerOptions(non_overlapping=job.non_overlapping)
+        options = TrackerOptions(non_overlapping=job.non_overlapping, quality=job.quality)
         with VideoTracker(model, options).open(source) as session:
             outcome = _track(job, session, ways, _model_facts(info, model, options), meter)
             tracks = read_tracks(job.out / TRACKS)

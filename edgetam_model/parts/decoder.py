@@ -16,6 +16,7 @@ from edgetam_model.nn.mask_decoder import MASKS, DecoderOutput
 from edgetam_model.nn.prompt_encoder import NOT_A_POINT, PromptEncoder
 from edgetam_model.parts.attention import CLOSED
 from edgetam_model.parts.evidence import PlacedTrace, SlottedEvidence, SlottedHints
+from edgetam_model.parts.planes import planar
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class MaskDecoderPart(nn.Module):
         config = model.config
         self.pools = config.mask_size != config.low_res
         self.prompts = SlottedPrompts(model.sam_prompt_encoder, compact=compact)
-        self.decoder = model.sam_mask_decoder
+        self.decoder = model.sam_mask_decoder if compact else planar(model.sam_mask_decoder)
         self.obj_ptr_proj = model.obj_ptr_proj
         self.no_mem_embed = model.no_mem_embed
         self.evidence: SlottedEvidence | None = None

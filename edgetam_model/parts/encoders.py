@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from edgetam_model.config import IMAGE_MEAN, IMAGE_STD
 from edgetam_model.model import MASK_GAIN, MASK_OFFSET, EdgeTAM
 from edgetam_model.nn.evidence import labels_of
+from edgetam_model.parts.planes import Spread, planar
 
 
 class ImageEncoderPart(nn.Module):
@@ -49,10 +50,28 @@ class MemoryEncoderPart(nn.Module):
     def forward(self, stride16: Tensor, logits: Tensor, binarize: Tensor) -> tuple[Tensor, ...]:
         full = logits[:, None]
         if self.mask_size != self.image_size:
-            size = (self.image_size, self.image_size)
-            full = F.interpolate(full, size=size, mode="bilinear", align_corners=False)
+            full = self.enlarged(full)
         binary = binarize[:, None, None, None]
         probability = binary * (full > 0).to(full.dtype) + (1 - binary) * full.sigmoid()
         dense = self.memory_encoder(stride16, probability * MASK_GAIN + MASK_OFFSET)
         latents = self.spatial_perceiver(dense)
         return (latents, labels_of(logits)) if self.traces else (latents,)
+
+    def enlarged(self, logits: Tensor) -> Tensor:
+        """(B, 1, M, M) → (B, 1, S, S)."""
+        size = (self.image_size, self.image_size)
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+class PlanarMemoryEncoderPart(MemoryEncoderPart):
+    """The same in the forms of `planes`."""
+
+    def __init__(self, model: EdgeTAM) -> None:
+        super().__init__(model)
+        self.memory_encoder = planar(model.memory_encoder)
+        self.spread = Spread(self.mask_size, self.image_size)
+
+    def enlarged(self, logits: Tensor) -> Tensor:
+        """See `MemoryEncoderPart`."""
+        out: Tensor = self.spread(logits)
+        return out

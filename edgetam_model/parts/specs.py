@@ -14,6 +14,9 @@ MASK_DECODER = "mask_decoder"
 MEMORY_ENCODER = "memory_encoder"
 MEMORY_ATTENTION = "memory_attention"
 PART_NAMES = (IMAGE_ENCODER, MASK_DECODER, MEMORY_ENCODER, MEMORY_ATTENTION)
+# A runtime has the memory attention in two: what sees the frame alone, and what sees an object's memories.
+FRAME_ATTENTION = "frame_attention"
+OBJECT_ATTENTION = "object_attention"
 
 ABSENT = -2  # label of a prompt slot that stands for nothing
 MASKS = 4  # that the decoder offers: one for clear prompts, three for ambiguous ones
@@ -83,8 +86,15 @@ class PartSpec:
 
 
 def part_specs(config: EdgeTAMConfig, slots: Slots) -> Mapping[str, PartSpec]:
-    """Every part of a model with these sizes, by name."""
+    """Every part of a model with these sizes as files have them, by name."""
     makers = (_image_encoder, _mask_decoder, _memory_encoder, _memory_attention)
+    specs = (make(config, slots) for make in makers)
+    return {spec.name: spec for spec in specs}
+
+
+def runtime_specs(config: EdgeTAMConfig, slots: Slots) -> Mapping[str, PartSpec]:
+    """Every part of a model with these sizes as runtimes have them, by name."""
+    makers = (_image_encoder, _mask_decoder, _memory_encoder, _frame_attention, _object_attention)
     specs = (make(config, slots) for make in makers)
     return {spec.name: spec for spec in specs}
 
@@ -177,10 +187,9 @@ def _seen(config: EdgeTAMConfig, objects: int) -> tuple[TensorSpec, ...]:
 
 
 def _memory_encoder(config: EdgeTAMConfig, slots: Slots) -> PartSpec:
-    objects, views, grid, fine = slots.objects, slots.views(config), config.grid, config.low_res
-    side = config.mask_size
+    objects, fine, side = slots.objects, config.low_res, config.mask_size
     inputs = (
-        TensorSpec("stride16", (views, config.width, grid, grid), "features of the frame"),
+        _frame(config, slots),
         TensorSpec("logits", (objects, side, side), "mask on it; -1024 throughout without the object"),
         TensorSpec("binarize", (objects,), "1: the mask counts as 0 or 1 (prompted frames); 0: as it is"),
     )
@@ -193,11 +202,38 @@ def _memory_encoder(config: EdgeTAMConfig, slots: Slots) -> PartSpec:
 
 
 def _memory_attention(config: EdgeTAMConfig, slots: Slots) -> PartSpec:
-    objects, grid = slots.objects, config.grid
+    inputs = (_frame(config, slots), *_remembered(config, slots))
+    return PartSpec(MEMORY_ATTENTION, inputs, _conditioned(config, slots))
+
+
+def _frame_attention(config: EdgeTAMConfig, slots: Slots) -> PartSpec:
+    return PartSpec(FRAME_ATTENTION, (_frame(config, slots),), (_attended(config, slots),))
+
+
+def _object_attention(config: EdgeTAMConfig, slots: Slots) -> PartSpec:
+    inputs = (_attended(config, slots), *_remembered(config, slots))
+    return PartSpec(OBJECT_ATTENTION, inputs, _conditioned(config, slots))
+
+
+def _frame(config: EdgeTAMConfig, slots: Slots) -> TensorSpec:
+    shape = (slots.views(config), config.width, config.grid, config.grid)
+    return TensorSpec("stride16", shape, "features of the frame")
+
+
+def _attended(config: EdgeTAMConfig, slots: Slots) -> TensorSpec:
+    shape = (slots.views(config), config.grid**2, config.width)
+    return TensorSpec("attended", shape, "places of the frame after they have looked at each other")
+
+
+def _conditioned(config: EdgeTAMConfig, slots: Slots) -> tuple[TensorSpec, ...]:
+    shape = (slots.objects, config.width, config.grid, config.grid)
+    return (TensorSpec("features", shape, "features with memories"),)
+
+
+def _remembered(config: EdgeTAMConfig, slots: Slots) -> tuple[TensorSpec, ...]:
+    objects = slots.objects
     memories, pointers = slots.memories(config), slots.pointers(config)
-    square = (config.width, grid, grid)
-    inputs = (
-        TensorSpec("stride16", (slots.views(config), *square), "features of the frame"),
+    return (
         TensorSpec(
             "memories",
             (objects, memories, config.latents, config.memory_width),
@@ -215,7 +251,4 @@ def _memory_attention(config: EdgeTAMConfig, slots: Slots) -> PartSpec:
         TensorSpec(
             "pointer_present", (objects, pointers), "1: the object was there; 0: it was absent on that frame"
         ),
-    )
-    return PartSpec(
-        MEMORY_ATTENTION, inputs, (TensorSpec("features", (objects, *square), "features with memories"),)
     )

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from typing import Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 
 from edgetam_model.errors import InputError
 from edgetam_model.model import EdgeTAM
+from edgetam_model.options import Quality, check_quality
 from edgetam_model.runtime.graphs import Backend
-from edgetam_model.runtime.quality import fast
+from edgetam_model.runtime.quality import FAST_SIDE, fast, resized
 from edgetam_model.runtime.static_parts import StaticParts
 from edgetam_model.runtime.torch_parts import TorchBackend
 
 Runtime = Literal["auto", "torch", "compiled", "openvino"]
 Precision = Literal["auto", "fp32", "bf16"]
-Quality = Literal["exact", "fast"]
 RUNTIME_VARIABLE, PRECISION_VARIABLE = "EDGETAM_RUNTIME", "EDGETAM_PRECISION"
 THREADS_VARIABLE, QUALITY_VARIABLE = "EDGETAM_THREADS", "EDGETAM_QUALITY"
 
@@ -49,7 +51,8 @@ class RuntimeOptions:
     quality: Quality = "exact"
 
     def __post_init__(self) -> None:
-        choices = (("runtime", Runtime), ("precision", Precision), ("quality", Quality))
+        check_quality(self.quality)
+        choices = (("runtime", Runtime), ("precision", Precision))
         for name, known in ((name, get_args(choice)) for name, choice in choices):
             if getattr(self, name) not in known:
                 raise InputError(name, f"expected one of {', '.join(known)}, got {getattr(self, name)!r:.40}")
@@ -88,9 +91,62 @@ def accelerate(model: EdgeTAM, options: RuntimeOptions | None = None) -> EdgeTAM
         InputError: a backend that this machine does not have, or that cannot run this model.
     """
     options = options or RuntimeOptions.from_environment()
+    side = model.config.image_size
     if options.quality == "fast":
         model = fast(model)
-    model.fuse()
+    if not model.fused:
+        model.fuse()
+    _computed(model, options)
+    with _lock:
+        _accelerated[model] = _Accelerated(options, side)
+    return model
+
+
+def in_quality(model: EdgeTAM, quality: Quality | None) -> EdgeTAM:
+    """The model as one request wants it: itself, or a twin on larger or smaller pictures.
+
+    A twin is made when it is first asked for, shares the weights, is computed in the same way, and stays as
+    long as the model.
+
+    Args:
+        model: as it is used, after `accelerate` or without.
+        quality: None: as it is.
+
+    Raises:
+        InputError: `quality`, not known, or the weights have no fast mode.
+    """
+    check_quality(quality)
+    if quality is None:
+        return model
+    with _lock:
+        known = _accelerated.setdefault(model, _Accelerated(None, model.config.image_size))
+        if quality == "fast" and known.side <= FAST_SIDE:
+            reason = f"these weights have no fast mode, they see no more than {known.side} pixels already"
+            raise InputError("quality", f"expected exact: {reason}")
+        side = FAST_SIDE if quality == "fast" else known.side
+        if side == model.config.image_size:
+            return model
+        if side not in known.twins:
+            twin = resized(model, side)
+            known.twins[side] = _computed(twin, known.options) if known.options else twin
+        return known.twins[side]
+
+
+@dataclass
+class _Accelerated:
+    """How a model was asked to be computed, on how many pixels its weights were made to, and its twins."""
+
+    options: RuntimeOptions | None
+    side: int
+    twins: dict[int, EdgeTAM] = field(default_factory=dict)
+
+
+_accelerated: WeakKeyDictionary[EdgeTAM, _Accelerated] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def _computed(model: EdgeTAM, options: RuntimeOptions) -> EdgeTAM:
+    """`accelerate` but for the quality."""
     kind = options.runtime if options.runtime != "auto" else _best(model)
     if kind == "torch":
         if options.precision == "bf16":

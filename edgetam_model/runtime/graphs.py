@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from edgetam_model.config import EdgeTAMConfig
-from edgetam_model.parts.specs import IMAGE_ENCODER, MASK_DECODER, PartSpec, Slots, part_specs
+from edgetam_model.parts.specs import IMAGE_ENCODER, MASK_DECODER, PartSpec, Slots, runtime_specs
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Graph:
 
     def spec(self, config: EdgeTAMConfig) -> PartSpec:
         """Inputs and outputs in a model of these sizes."""
-        return part_specs(config, self.slots)[self.part]
+        return runtime_specs(config, self.slots)[self.part]
 
     @property
     def name(self) -> str:
@@ -50,6 +50,10 @@ class Backend(Protocol):
     @property
     def batches(self) -> tuple[int, ...]:
         """Numbers of objects that it runs at once, largest first, 1 last."""
+
+    @property
+    def own_threads(self) -> bool:
+        """Whether it computes with other threads than PyTorch's."""
 
     def run(self, graph: Graph, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """Outputs in the order of the graph's spec, float32.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 from edgetam_model.model import EdgeTAM
@@ -16,11 +17,23 @@ def fast(model: EdgeTAM) -> EdgeTAM:
     as `nano`, is given back as it is.
 
     Args:
-        model: from `load_model`, not yet fused; it is not changed, and shares its weights with the result.
+        model: from `load_model`, fused or not; it is not changed, and shares its weights with the result.
     """
-    if model.config.image_size <= FAST_SIDE:
-        return model
-    smaller = EdgeTAM(replace(model.config, image_size=FAST_SIDE))
-    smaller.load_state_dict(model.state_dict(), assign=True)
-    smaller.weights_info = model.weights_info
-    return smaller.to(model.device).train(model.training).requires_grad_(False)
+    return model if model.config.image_size <= FAST_SIDE else resized(model, FAST_SIDE)
+
+
+def resized(model: EdgeTAM, side: int) -> EdgeTAM:
+    """The model on pictures of another side, with a fingerprint of its own: masks and memories differ.
+
+    Args:
+        model: as for `fast`.
+        side: pixels, a multiple of 64.
+    """
+    other = EdgeTAM(replace(model.config, image_size=side)).eval()
+    if model.fused:
+        other.fuse()
+    other.load_state_dict(model.state_dict(), assign=True)
+    other.weights_info = model.weights_info
+    mark = f"{model.fingerprint()} on {side} pixels"
+    other.name_fingerprint(hashlib.sha256(mark.encode()).hexdigest())
+    return other.to(model.device).train(model.training).requires_grad_(False)

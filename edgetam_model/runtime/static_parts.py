@@ -16,12 +16,13 @@ from edgetam_model.nn.prompt_encoder import NOT_A_POINT
 from edgetam_model.parts.specs import (
     ABSENT,
     FEW_CONDITIONING,
+    FRAME_ATTENTION,
     IMAGE_ENCODER,
     LABELS_PER_TOKEN,
     MANY_CONDITIONING,
     MASK_DECODER,
-    MEMORY_ATTENTION,
     MEMORY_ENCODER,
+    OBJECT_ATTENTION,
     Slots,
 )
 from edgetam_model.runtime.graphs import Backend, Graph
@@ -45,6 +46,7 @@ class StaticParts:
         self.no_obj_ptr = model.no_obj_ptr.detach()
         self.traces = bool(model.config.evidence_width)
         self.own_views = Slots(objects=2).views(model.config) > 1
+        self._known: tuple[Tensor, Tensor] | None = None  # a frame's features, and what they attended to
 
     def encode_pixels(self, pixels: Tensor, window: Tensor | None) -> ImageFeatures:
         """See `EdgeTAM.encode_pixels`."""
@@ -67,7 +69,7 @@ class StaticParts:
         memory_valid = like.new_ones(count, memories) if used is None else used.to(like)
         pointer_valid = like.new_ones(count, pointers) if pointed is None else pointed.to(like)
         inputs = {
-            "stride16": image.stride16,
+            "attended": self._attended(image),
             "memories": F.pad(remembered.latents, (0, 0, 0, 0, 0, spare)),
             "ages": F.pad(remembered.ages, (0, spare)).int(),
             "memory_valid": F.pad(memory_valid, (0, spare)),
@@ -75,7 +77,7 @@ class StaticParts:
             "pointer_valid": F.pad(pointer_valid, (0, unpointed)),
             "pointer_present": like.new_ones(1, pointers + unpointed).expand(count, -1),
         }
-        return self._run(MEMORY_ATTENTION, count, inputs, conditioning=slots.conditioning)["features"]
+        return self._run(OBJECT_ATTENTION, count, inputs, conditioning=slots.conditioning)["features"]
 
     def decode(
         self,
@@ -115,6 +117,14 @@ class StaticParts:
         binary = logits.new_full((len(logits),), float(binarize))
         inputs = {"stride16": image.stride16, "logits": logits, "binarize": binary}
         return self._run(MEMORY_ENCODER, len(logits), inputs)["latents"]
+
+    def _attended(self, image: ImageFeatures) -> Tensor:
+        """(V, N, C) of the frame alone, computed when its first objects ask for it."""
+        known = self._known
+        if known is None or known[0] is not image.stride16:
+            attended = self._run(FRAME_ATTENTION, len(image.stride16), {"stride16": image.stride16})
+            known = self._known = (image.stride16, attended["attended"])
+        return known[1]
 
     def _conditioning(self, memories: int, pointers: int) -> int:
         """Conditioning slots of the smallest attention with room for so many memories and pointers."""
@@ -178,8 +188,8 @@ class StaticParts:
         return dict(zip(names, joined, strict=True))
 
     def _turns(self, part: str, count: int) -> Iterator[int]:
-        """The backend's batches that make up the count: 10 objects are 4, 4, 1 and 1."""
-        one_image = part == IMAGE_ENCODER and not self.own_views
+        """The backend's batches that make up the count: by fours and ones, 10 objects are 4, 4, 1 and 1."""
+        one_image = part in (IMAGE_ENCODER, FRAME_ATTENTION) and not self.own_views
         for size in (1,) if one_image else self.backend.batches:
             while count >= size:
                 yield size

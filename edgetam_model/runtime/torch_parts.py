@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgetam_model.model import EdgeTAM
-from edgetam_model.parts.making import make_parts
+from edgetam_model.parts.making import runtime_parts
 from edgetam_model.runtime.graphs import Graph, kept_single
 
 BATCHES = (16, 8, 4, 2, 1)  # powers of two, so that at most five graphs of a part are ever compiled
@@ -27,7 +27,7 @@ class TorchBackend:
     def __init__(self, model: EdgeTAM, *, compiled: bool = False, bf16: bool = False) -> None:
         self.device, self.compiled, self.bf16 = model.device, compiled, bf16
         self._single = kept_single(model.config)
-        self._parts: dict[str, Callable[..., Any]] = dict(make_parts(model, compact=False))
+        self._parts: dict[str, Callable[..., Any]] = dict(runtime_parts(model))
         if compiled:
             mode = "reduce-overhead" if self.device.type == "cuda" else None
             self._parts = {
@@ -44,6 +44,11 @@ class TorchBackend:
     def batches(self) -> tuple[int, ...]:
         """See `Backend`."""
         return BATCHES
+
+    @property
+    def own_threads(self) -> bool:
+        """See `Backend`."""
+        return False
 
     def run(self, graph: Graph, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """See `Backend`."""

@@ -22,6 +22,9 @@ WORDS: dict[str, Direction] = {"track": "forward", "back": "backward", "both": "
         ("both 7", Command("both", count=7)),
         ("to 300", Command("toward", until=300)),
         ("Stop", Command(stop=True)),
+        ("fast", Command(quality="fast")),
+        ("Track 100  FAST", Command("forward", count=100, quality="fast")),
+        ("to 300 exact", Command("toward", until=300, quality="exact")),
     ],
 )
 def test_commands(text: str, command: Command) -> None:
@@ -34,6 +37,9 @@ def test_commands(text: str, command: Command) -> None:
         ("to", "the number of a frame"),
         ("stop 5", "nothing after stop"),
         ("track 0", "from 1"),
+        ("stop fast", "track 100"),
+        ("fast track", "track 100"),
+        ("track fast exact", "track 100"),
         ("back 50 60", "back 50"),
         ("track 10 back 5", "track 100"),
         ("track -5", "track 100"),

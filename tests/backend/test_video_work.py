@@ -106,6 +106,19 @@ def test_the_key_is_of_the_boxes_and_the_commands_not_of_what_is_done() -> None:
     assert len({key(item), *others}) == 7
 
 
+def test_a_quality_is_typed_for_all_regions() -> None:
+    item, other = region(keyframe(1)), region(keyframe(1), name="b")
+    assert request(item).quality() is None
+    fast = request(item, command("track fast"))
+    assert fast.quality() == "fast"
+    plain = request(item, command("track"))
+    assert fast.key(fast.sketch(), "w") != plain.key(plain.sketch(), "w")
+    both = (item, command("track fast"), other)
+    assert request(*both, command("stop", name="b")).quality() == "fast"
+    with pytest.raises(InputError, match="cmd: expected the same quality beside every region"):
+        request(*both, command("back 5", name="b")).sketch()
+
+
 def test_work_lacks_what_nobody_tracked() -> None:
     work = VideoWork.of(request(region(keyframe(1))), FACTS)
     assert work.lacks({})

@@ -16,7 +16,7 @@ from edgetam_model.bench.suite import BenchOptions, Row, run
 from edgetam_model.commands.bench_plot import plot_growth
 from edgetam_model.model import EdgeTAM
 from edgetam_model.runtime.choosing import RuntimeOptions
-from tests.models import tiny_model, windowed_model
+from tests.models import tiny_at, tiny_model, windowed_model
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,25 @@ def test_a_step_is_the_tracker_s(make: Callable[[], EdgeTAM]) -> None:
 
 def test_the_picture_has_a_line_for_each_runtime(rows: list[Row]) -> None:
     picture = plot_growth(rows)
-    assert picture.shape == (420, 760, 3)
-    colours = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
-    assert {(200, 30, 60), (40, 120, 190)} <= colours
+    assert picture.shape == (420, 1520, 3)
+    objects, frames = (
+        {tuple(colour) for colour in half.reshape(-1, 3).tolist()} for half in np.split(picture, 2, axis=1)
+    )
+    assert {(200, 30, 60), (40, 120, 190)} <= objects
+    assert (200, 30, 60) in frames
+
+
+def test_a_video_s_frames_have_their_cost(rows: list[Row]) -> None:
+    growth = rows[-1].growth
+    assert [frame for frame, _ in growth] == [1, 2]
+    assert all(0 < cost < 1e5 for _, cost in growth)
+
+
+def test_the_fast_mode_counts_its_own_work() -> None:
+    options = BenchOptions({"torch": RuntimeOptions("torch")}, (1,), 1, published=False, frames=2)
+    cases = {row.case: row for row in run(options, tiny_at(1024), lambda what: None)}
+    whole, fast = cases["a frame, 1 object"].gflop, cases["a frame, 1 object, fast"].gflop
+    assert fast < whole / 3
 
 
 def test_the_machine_is_named() -> None:

@@ -26,11 +26,13 @@ from numpy.typing import NDArray
 from edgetam_model.config import CONFIGS
 from edgetam_model.engine import to_pixels
 from edgetam_model.model import EdgeTAM, normalised
-from edgetam_model.model_io import Choice, ImageFeatures
+from edgetam_model.model_io import Choice, ImageFeatures, Remembered
 from edgetam_model.nn.memory_attention import Memories
 from edgetam_model.options import TrackerOptions
 from edgetam_model.prompts import Prompt
 from edgetam_model.results import FrameResult
+from edgetam_model.runtime.openvino_parts import OpenVinoBackend
+from edgetam_model.runtime.static_parts import StaticParts
 from edgetam_model.session import VideoSession
 from edgetam_model.video_tracker import VideoTracker
 from tests.parity.inputs import disc_mask, entry, frame, sampled, uniform, well_conditioned
@@ -41,6 +43,9 @@ SPREAD = 4.0  # golden numbers are one more fp32 computation: within this many t
 CAP = 0.15  # of logits of ± 5, where the spread allows it; the smallest slip tried moves them by .42
 PUBLISHED = {"dynamic_multimask": True, "binarize_prompted_memory": True}
 PLAIN = {"dynamic_multimask": False, "binarize_prompted_memory": False}
+
+# Inside a part, or constants: no runtime gives them out.
+NOT_BY_RUNTIMES = {*(f"trunk.{i}" for i in range(4)), "features_pos.2", "memory.dense", "memory.latents_pos"}
 
 Arrays = dict[str, NDArray[np.float32]]
 RollOut = Callable[[EdgeTAM], Arrays]
@@ -99,6 +104,34 @@ def module_outputs(model: EdgeTAM, jitter: float = 0.0) -> Arrays:
         "features_pos.2": model.feature_position.transpose(1, 2),
     }
     out |= decoder_outputs(model, features) | memory_outputs(model, features)
+    return {name: value.numpy() for name, value in out.items()}
+
+
+@cache
+@torch.inference_mode()
+def openvino_outputs() -> Arrays:
+    """The golden arrays that a runtime computes, by OpenVINO in float32: all of a step's parts."""
+    model = copy.deepcopy(fused())
+    model.runtime = StaticParts(model, OpenVinoBackend(model, threads=torch.get_num_threads()))
+    image = model.encode_pixels(to_pixels(frame(0), model))
+    prompt = model.from_mask(image, torch.from_numpy(disc_mask()).float()[None, None])
+    stored = [torch.from_numpy(uniform(f"input.mem{i}", (512, 2, 64))) for i in range(3)]
+    pointers = torch.from_numpy(uniform("input.ptr", (8, 2, 64))).transpose(0, 1)
+    remembered = Remembered(
+        latents=torch.stack(stored).permute(2, 0, 1, 3).contiguous(),
+        ages=torch.tensor([[0, 2, 1]] * 2),
+        pointers=pointers.reshape(2, 2, 256),
+    )
+    out = decoder_outputs(model, image) | {
+        "features.0": image.stride4,
+        "features.1": image.stride8,
+        "features.2": image.stride16,
+        "mask_prompt.low_res": prompt.logits,
+        "mask_prompt.object_pointer": prompt.pointer,
+        "mask_prompt.object_score": prompt.object_score,
+        "memory.latents": model.encode_memory(image, prompt.logits),
+        "memory_attention": model.with_memory(image, remembered).flatten(2).permute(2, 0, 1),
+    }
     return {name: value.numpy() for name, value in out.items()}
 
 
@@ -181,6 +214,21 @@ def test_modules_that_amplify_rounding(name: str) -> None:
     ours, others = modules()
     spread = max(error(other, {name: sampled(ours[name], golden()[name].size)}, name) for other in others)
     assert error(ours, golden(), name) <= min(CAP, max(MODULES, SPREAD * spread))
+
+
+@pytest.mark.timeout(600)
+def test_openvino_holds_the_same_tolerances() -> None:
+    """Those of `test_modules`, and of `test_modules_that_amplify_rounding` where that applies."""
+    plain, amplified = (set(names) for names in modules_by_conditioning())
+    found, (ours, others) = openvino_outputs(), modules()
+    assert set(found) == amplified | (plain & set(found))
+    assert plain - set(found) == NOT_BY_RUNTIMES
+    for name in found:
+        allowed = MODULES
+        if name in amplified:
+            kept = {name: sampled(ours[name], golden()[name].size)}
+            allowed = min(CAP, max(MODULES, SPREAD * max(error(other, kept, name) for other in others)))
+        assert error(found, golden(), name) <= allowed, name
 
 
 @pytest.mark.parametrize("name", [f"trunk.{i}" for i in range(4)] + [f"features.{i}" for i in range(3)])

@@ -6,15 +6,25 @@ import copy
 import logging
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from edgetam_model.errors import InputError
-from edgetam_model.runtime.choosing import RuntimeOptions, accelerate, has_bf16_units, has_openvino
+from edgetam_model.image_predictor import ImageOptions, ImagePredictor
+from edgetam_model.prompts import Prompt
+from edgetam_model.runtime.choosing import (
+    RuntimeOptions,
+    accelerate,
+    has_bf16_units,
+    has_openvino,
+    in_quality,
+)
 from edgetam_model.runtime.openvino_parts import OpenVinoBackend
 from edgetam_model.runtime.quality import fast
 from edgetam_model.runtime.static_parts import StaticParts
 from edgetam_model.runtime.torch_parts import TorchBackend
+from edgetam_model.video_tracker import VideoTracker
 from edgetam_model.warming import warm_up
 from tests.models import tiny_at, tiny_model, windowed_model
 
@@ -36,7 +46,13 @@ def test_warming_prepares_what_the_first_prompt_and_track_need() -> None:
     assert isinstance(model.runtime, StaticParts)
     assert isinstance(model.runtime.backend, OpenVinoBackend)
     ready = {graph.part for graph in model.runtime.backend.ready}
-    assert ready == {"image_encoder", "mask_decoder", "memory_encoder", "memory_attention"}
+    assert ready == {
+        "image_encoder",
+        "mask_decoder",
+        "memory_encoder",
+        "frame_attention",
+        "object_attention",
+    }
 
 
 def test_torch_is_the_model_itself() -> None:
@@ -114,3 +130,50 @@ def test_the_fast_mode_shares_weights() -> None:
     assert fast(tiny_model()) is tiny_model()
     chosen = accelerate(tiny_at(1024), RuntimeOptions("torch", quality="fast"))
     assert chosen.config.image_size == 512
+
+
+def test_quality_is_a_matter_of_each_call() -> None:
+    model = accelerate(tiny_at(1024), RuntimeOptions("torch"))
+    twin = in_quality(model, "fast")
+    assert in_quality(model, "exact") is in_quality(model, None) is model
+    assert in_quality(model, "fast") is twin
+    assert twin.config.image_size == 512
+    assert twin.no_mem_embed.data_ptr() == model.no_mem_embed.data_ptr()
+    assert twin.fingerprint() != model.fingerprint()
+    picture = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    sizes = []
+    for quality in ("exact", "fast"):
+        predictor = ImagePredictor(model, ImageOptions(quality=quality))
+        predictor.set_image(picture)
+        sizes.append(predictor.predict(Prompt(box=[20, 20, 80, 70])).logits.shape)
+    assert sizes == [(256, 256), (128, 128)]
+
+
+def test_a_process_that_is_fast_can_be_exact() -> None:
+    model = tiny_at(1024)
+    fast_model = accelerate(copy.deepcopy(model), RuntimeOptions("torch", quality="fast"))
+    exact = in_quality(fast_model, "exact")
+    assert (fast_model.config.image_size, exact.config.image_size) == (512, 1024)
+    image = torch.rand(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        wanted = model.encode_image(image).stride16
+        torch.testing.assert_close(exact.encode_image(image).stride16, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_session_keeps_its_quality() -> None:
+    tracker = VideoTracker(tiny_at(1024))
+    frames = [np.zeros((64, 96, 3), np.uint8)] * 2
+    with tracker.open(frames, quality="fast") as session:
+        session.add_prompt(0, 1, Prompt(box=[10, 10, 50, 40]))
+        blob = session.checkpoint()
+    with tracker.resume(blob, frames) as session:
+        assert session.model.config.image_size == 512
+        assert session.options.quality == "fast"
+
+
+def test_weights_without_a_fast_mode_say_so() -> None:
+    with pytest.raises(InputError, match=r"^quality: expected exact: .* no fast mode"):
+        VideoTracker(tiny_model()).open([np.zeros((8, 8, 3), np.uint8)], quality="fast")
+    with pytest.raises(InputError, match=r"^quality: expected exact or fast, got .best"):
+        ImageOptions(quality="best")  # type: ignore[arg-type]
+    assert in_quality(tiny_model(), "exact") is tiny_model()

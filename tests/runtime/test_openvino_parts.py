@@ -17,8 +17,15 @@ from torch import Tensor
 from edgetam_model.errors import EdgeTAMError
 from edgetam_model.masks import mask_box, mask_iou
 from edgetam_model.model import EdgeTAM
-from edgetam_model.parts.making import DTYPES, make_parts
-from edgetam_model.parts.specs import IMAGE_ENCODER, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER, Slots
+from edgetam_model.parts.making import DTYPES, runtime_parts
+from edgetam_model.parts.specs import (
+    FRAME_ATTENTION,
+    IMAGE_ENCODER,
+    MASK_DECODER,
+    MEMORY_ENCODER,
+    OBJECT_ATTENTION,
+    Slots,
+)
 from edgetam_model.prompts import Prompt
 from edgetam_model.results import FrameResult
 from edgetam_model.runtime.choosing import has_bf16_units
@@ -28,7 +35,7 @@ from edgetam_model.runtime.static_parts import StaticParts
 from edgetam_model.video_tracker import VideoTracker
 from tests.models import tiny_model, windowed_model
 
-PARTS = (IMAGE_ENCODER, MASK_DECODER, MEMORY_ENCODER, MEMORY_ATTENTION)
+PARTS = (IMAGE_ENCODER, MASK_DECODER, MEMORY_ENCODER, FRAME_ATTENTION, OBJECT_ATTENTION)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +65,7 @@ def test_every_part(part: str, folder: Path) -> None:
     model = windowed_model()
     graph = Graph(part, Slots(objects=2))
     given = inputs(model, graph)
-    got, wanted = backend(model, folder).run(graph, given), make_parts(model)[part](*given)
+    got, wanted = backend(model, folder).run(graph, given), runtime_parts(model)[part](*given)
     for one, other in zip(got, wanted, strict=True):
         assert (one - other).abs().max() <= 5e-6 * other.abs().max()
 
