@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from backend.commands.leaving import leave
 from backend.commands.options import HelpWithEnvironment, add_common_options, environment_of
 from edgetam_model import EdgeTAMError, InputError
 
@@ -106,16 +107,8 @@ def run(args: argparse.Namespace) -> int:
             services.images.close()
             services.models.close(LOADING)
     if services.models.is_loading or services.images.inside:  # waitress waits five seconds for answers
-        _leave()
+        leave()
     return watch.exit_code()
-
-
-def _leave() -> NoReturn:
-    """End here and now, all else being closed: an interpreter that ends while a thread computes aborts."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 class _Server(Protocol):

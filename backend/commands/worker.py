@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backend.commands.leaving import leave
 from backend.commands.options import HelpWithEnvironment, add_common_options, environment_of
 from backend.jobs import QUEUES, JobFunction, QueueName
 from edgetam_model import InputError
@@ -94,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         with signs_of_life(args.alive, worker):
             worker.work()
     models.close(LOADING)
+    if models.is_loading:
+        leave()
     return 0
 
 
