@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 
 # PyTorch first and by its exact version, so that nothing that depends on it chooses another build.
 $(VENV)/ready: pyproject.toml
+	@echo "installing into $(VENV): some minutes, 2.3 GB"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet "$(TORCH)"

@@ -73,7 +73,9 @@ def _run(what: str, *command: str) -> None:
     """Run it with its output on stderr: stdout is for results."""
     try:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)  # noqa: S603
-    except (OSError, subprocess.CalledProcessError) as error:
+    except subprocess.CalledProcessError as error:
+        raise ProgramFailed(f"{what} cannot be installed, see above") from error
+    except OSError as error:
         raise ProgramFailed(f"{what} cannot be installed: {error}") from error
 
 

@@ -327,7 +327,7 @@ class LabelStudio:
             with self.open(request, time.monotonic() + API_SECONDS) as response:
                 body = response.read(MAX_ANSWER_BYTES)
         except FetchError as error:
-            raise LabelStudioError(f"Label Studio at {self.origin} {error.problem}") from error
+            raise LabelStudioError(f"Label Studio at {self.origin}: {error.problem}") from error
         return _decoded(response, body)
 
     def _exchange(self, refresh: str) -> str:
@@ -339,7 +339,7 @@ class LabelStudio:
             with self._fetcher.open(request, time.monotonic() + API_SECONDS) as response:
                 answer = response.read(MAX_ANSWER_BYTES)
         except FetchError as error:
-            raise LabelStudioError(f"Label Studio at {self.origin} {error.problem}") from error
+            raise LabelStudioError(f"Label Studio at {self.origin}: {error.problem}") from error
         return _validated(TypeAdapter(_Access), _decoded(response, answer)).access
 
 

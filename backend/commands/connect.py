@@ -168,7 +168,12 @@ def _next_steps(wish: Wish, plan: Plan) -> str:
 
     config = parse_label_config(plan.after)
     if config.video is not None and wish.kind != "image":
-        return "In a task: switch Auto-Annotation on, draw a box with its class, select it, press t."
+        return (
+            "Videos that lie in Label Studio: edgetam serve and workers need LABEL_STUDIO_URL and "
+            "LABEL_STUDIO_API_KEY. Import tasks with their rate, as in "
+            '{"video": "...", "fps": 29.97}; without it Label Studio shows 24 frames a second.\n'
+            "In a task: switch Auto-Annotation on, draw a box with its class, select it, press t."
+        )
     return "In a task: switch Auto-Annotation on, pick the smart tool (m) and a label, click the object."
 
 

@@ -11,14 +11,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from edgetam_model import EdgeTAMError, InputError
+from backend.commands.options import need_server
+from edgetam_model import InputError
 
-NEEDED = ("flask", "redis", "rq", "waitress")
 LOOK = 5.0  # seconds between two looks whether what is kept still runs
 
 _DESCRIPTION = """\
@@ -91,8 +90,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve, press, show; then end, or wait for Ctrl-C."""
-    if any(find_spec(name) is None for name in NEEDED):
-        raise EdgeTAMError("the demo runs the server: pip install 'edgetam-labeling[server]'")
+    need_server("the demo")
     from backend.demo import DemoOptions, demo, summary
 
     _check(args)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+
+from edgetam_model import EdgeTAMError
 
 # Option → the variable that it stands for; an option wins.
 VARIABLES: Mapping[str, str] = {
@@ -19,6 +22,7 @@ VARIABLES: Mapping[str, str] = {
     "image_threads": "EDGETAM_IMAGE_THREADS",
     "log_level": "LOG_LEVEL",
 }
+SERVER_PACKAGES = ("flask", "redis", "rq", "waitress")  # of the extra "server"
 ENVIRONMENT = "{environment}"  # in an epilog: the table of variables
 INDENT = 4
 
@@ -31,6 +35,19 @@ class HelpWithEnvironment(argparse.RawDescriptionHelpFormatter):
         if text and ENVIRONMENT in text:
             text = text.replace(ENVIRONMENT, environment_table())
         super().add_text(text)
+
+
+def need_server(who: str) -> None:
+    """Go on only where what runs the server is installed.
+
+    Args:
+        who: needs it, for the message.
+
+    Raises:
+        EdgeTAMError: it is not, with the command that brings it.
+    """
+    if any(find_spec(name) is None for name in SERVER_PACKAGES):
+        raise EdgeTAMError(f'{who} needs an extra: pip install "edgetam-labeling[server]"')
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

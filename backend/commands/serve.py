@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from backend.commands.leaving import leave
-from backend.commands.options import HelpWithEnvironment, add_common_options, environment_of
+from backend.commands.options import HelpWithEnvironment, add_common_options, environment_of, need_server
 from edgetam_model import EdgeTAMError, InputError
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
+    need_server("the server")
     from backend.app import create_app
     from backend.commands.supervisor import Supervisor
     from backend.logs import Problems, set_up_logging

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend.commands.leaving import leave
-from backend.commands.options import HelpWithEnvironment, add_common_options, environment_of
+from backend.commands.options import HelpWithEnvironment, add_common_options, environment_of, need_server
 from backend.jobs import QUEUES, JobFunction, QueueName
 from edgetam_model import InputError
 
@@ -77,6 +77,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Work until told to stop."""
+    need_server("the worker")
     from backend.logs import set_up_logging
     from backend.project_models import ProjectModels
     from backend.services import queue_for

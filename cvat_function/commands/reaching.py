@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from cvat_function.video.server import CvatServer
 
 
+SDK_PACKAGES = ("cvat_sdk", "urllib3")  # the second comes with the first
+
+
 def reach(login: Login) -> CvatServer:
     """Log in; use the result in a `with`.
 
@@ -21,7 +24,7 @@ def reach(login: Login) -> CvatServer:
     try:
         from cvat_function.video.server import CvatServer
     except ImportError as error:
-        if (error.name or "").partition(".")[0] != "cvat_sdk":
+        if (error.name or "").partition(".")[0] not in SDK_PACKAGES:
             raise
         raise EdgeTAMError('CVAT\'s SDK is missing: pip install "edgetam-labeling[cvat]"') from error
     return CvatServer.connect(login)

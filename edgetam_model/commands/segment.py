@@ -234,6 +234,8 @@ def summary(document: dict[str, Any]) -> str:
     weights = document["weights"]
     trained = "" if weights["trained"] else f": {UNTRAINED}"
     lines = [f"{len(document['objects'])} found, weights {weights['name']}{trained}"]
+    if not document["objects"]:
+        lines.append("these weights are sure of nothing here; others may be: edgetam weights list")
     for found in document["objects"]:
         where = "no mask" if found["box"] is None else "box " + ",".join(map(str, found["box"]))
         lines.append(f"object {found['id']}: {found['state']}, {where}, estimated IoU {found['iou']:.2f}")

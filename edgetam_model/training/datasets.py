@@ -19,8 +19,8 @@ def open_annotated(path: str | Path, media: str | Path | None = None) -> list[An
 
     Args:
         path: the folder or the .json file.
-        media: for a tracks file its video (next to it, by its name, where left out); for COCO the folder
-            of its images (the file's own where left out).
+        media: for a tracks file its video, or a folder with it (next to it, by its name, where left out);
+            for COCO the folder of its images (the file's own where left out).
 
     Raises:
         InputError: nothing there, or nothing of these kinds.
@@ -42,8 +42,20 @@ def _read_json(path: Path, media: str | Path | None) -> list[AnnotatedClip]:
         raise InputError("data", f"cannot read {path}: {error.strerror}") from error
     if b'"edgetam-tracks"' in head:
         tracks = read_tracks(path)
-        return [TracksClip(tracks, media if media is not None else _inside(path.parent, tracks.video.name))]
+        return [TracksClip(tracks, _video_of(path, tracks.video.name, media))]
     return list(read_coco(path, Path(media) if media is not None else path.parent))
+
+
+def _video_of(tracks: Path, name: str, media: str | Path | None) -> Path:
+    """The video or folder of images that a tracks file is of."""
+    if media is None:
+        beside = _inside(tracks.parent, name)
+        if not beside.exists():
+            raise InputError("media", f"{name} is not beside {tracks}; expected where it is, by --media")
+        return beside
+    given = Path(media)
+    within = _inside(given, name)
+    return within if given.is_dir() and within.exists() else given
 
 
 def _inside(folder: Path, name: str) -> Path:

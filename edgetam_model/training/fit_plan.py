@@ -112,10 +112,9 @@ class FitPlan:
     def sentences(self) -> tuple[str, ...]:
         """The plan for people, a line each."""
         split, masks = self.split, sum(map(mask_count, self.tasks))
-        lines = [
-            f"{self.project}: {_media(self.tasks)} with {_count(masks, 'mask')}; "
-            f"{len(split.train)} to learn from, {len(split.held_out)} to measure on"
-        ]
+        there = f"{_media(self.tasks)} with {_count(masks, 'mask')}"
+        parts = f"{len(split.train)} to learn from, {len(split.held_out)} to measure on"
+        lines = [f"{self.project}: {there}; {parts}" if masks else f"{self.project}: no masks yet"]
         lines += [f"left out: {count} {what}" for what, count in self.ignored.items()]
         if self.changes is not None and self.changes.count:
             new, redrawn, gone = map(len, (self.changes.added, self.changes.changed, self.changes.removed))

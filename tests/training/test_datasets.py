@@ -181,6 +181,16 @@ def test_tracks_with_the_video_beside_them(tmp_path: Path) -> None:
     assert np.array_equal(masks[2], square(1))
 
 
+def test_tracks_with_the_video_elsewhere(tmp_path: Path) -> None:
+    path = tracks(tmp_path / "inner")
+    (tmp_path / "inner" / "clip").rename(tmp_path / "clip")
+    for media in (tmp_path, tmp_path / "clip"):
+        (clip,) = open_annotated(path, media)
+        assert len(clip) == 2
+    with pytest.raises(InputError, match=r"media: clip is not beside .*tracks\.json"):
+        open_annotated(path)
+
+
 def test_tracks_of_another_video_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="video: expected 4 frames"):
         open_annotated(tracks(tmp_path, frames=4))

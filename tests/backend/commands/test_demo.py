@@ -16,6 +16,7 @@ import pytest
 
 import backend.demo
 from backend.commands import demo as command
+from backend.commands import options as server_options
 from backend.demo_programs import free_port
 from backend.demo_results import FILES
 from edgetam_model import open_source, render_demo_clip
@@ -153,12 +154,16 @@ def test_its_help_fits_a_terminal(
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_without_the_server_it_says_what_to_install(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("words", "who"), [(["demo"], "the demo"), (["serve"], "the server"), (["worker"], "the worker")]
+)
+def test_without_the_servers_packages_it_says_what_to_install(
+    words: list[str], who: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "NEEDED", ("flask", "no_such_package_here"))
-    assert main(["demo", "--out", str(tmp_path)]) == 1
-    assert "pip install 'edgetam-labeling[server]'" in capsys.readouterr().err
+    monkeypatch.setattr(server_options, "SERVER_PACKAGES", ("flask", "no_such_package_here"))
+    assert main(words) == 1
+    told = f'edgetam {words[0]}: {who} needs an extra: pip install "edgetam-labeling[server]"\n'
+    assert capsys.readouterr().err == told
 
 
 def test_the_environment_lies_in_the_cache_unless_one_is_named(
