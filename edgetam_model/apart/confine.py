@@ -50,10 +50,11 @@ def allow_seconds(seconds: float) -> None:
 
 
 def libraries() -> list[Path]:
-    """Folders of code that decoders load from as they go."""
+    """Folders of code that decoders load from as they go; a wheel's shared libraries lie in `*.libs` beside it."""
     names = ("os", "numpy", "av", "PIL", "cv2", "edgetam_model")
     files = (getattr(sys.modules.get(name), "__file__", None) for name in names)
-    return [Path(file).resolve().parent for file in files if file]
+    folders = [Path(file).resolve().parent for file in files if file]
+    return [*folders, *{libs for folder in folders for libs in folder.parent.glob("*.libs")}]
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
