@@ -50,7 +50,7 @@ def allow_seconds(seconds: float) -> None:
 
 
 def libraries() -> list[Path]:
-    """Folders of code that decoders load from as they go; a wheel's shared libraries lie in `*.libs` beside it."""
+    """Folders of code that decoders load from as they go. Wheels keep shared libraries in `*.libs` beside."""
     names = ("os", "numpy", "av", "PIL", "cv2", "edgetam_model")
     files = (getattr(sys.modules.get(name), "__file__", None) for name in names)
     folders = [Path(file).resolve().parent for file in files if file]
