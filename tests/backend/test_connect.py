@@ -174,7 +174,7 @@ def test_another_server_than_label_studio_is_told(studio: LabelStudio, server: I
 
 def test_a_label_studio_that_does_not_run_is_told(web: WebServer) -> None:
     away = LabelStudio("http://127.0.0.1:1", SecretStr(LEGACY), local_fetcher(web, WebServer(port=1)))
-    with pytest.raises(LabelStudioError, match=r"127.0.0.1:1 cannot be reached.* Is it running"):
+    with pytest.raises(LabelStudioError, match=r"127.0.0.1:1: cannot be reached.* Is it running"):
         make_plan(away, Wish(BACKEND, project=1))
 
 
