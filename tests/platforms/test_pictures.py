@@ -3,7 +3,7 @@
     EDGETAM_PICTURES=docs/pictures python -m pytest -m platforms --timeout 1500 \\
         tests/platforms/test_pictures.py
 
-makes them anew; without the variable the same is done and looked at, and nothing is kept.
+makes them anew, in a run of their own: they wait for all jobs of the server to be done.
 """
 
 from __future__ import annotations
