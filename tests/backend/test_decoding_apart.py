@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from backend.images import ImageService
 from backend.jobs import JobOptions
@@ -28,7 +27,7 @@ from tests.backend.server_fixtures import (
     services_in,
     settings_in,
 )
-from tests.backend.tracking_fixtures import FRAMES, drawn, prepare, region, settings, work
+from tests.backend.tracking_fixtures import FRAMES, drawn, prepared, region, settings, work
 
 BROKEN = Path(__file__).parents[1] / "apart" / "broken.py"
 CONFIG = parse_label_config(IMAGE_CONFIG)
@@ -41,13 +40,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> Iterator[DemoClip]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    made = prepare(folder)
-    for name in ("crash", "spin"):
-        shutil.copy(made.path, folder / f"{name}.mp4")
-    yield made
-    torch.set_num_threads(before)
+    with prepared(folder) as made:
+        for name in ("crash", "spin"):
+            shutil.copy(made.path, folder / f"{name}.mp4")
+        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from pydantic import SecretStr
 
 from backend import tracking
@@ -25,7 +24,7 @@ from edgetam_model import InputError, MediaError
 from edgetam_model.demo_clip import BALL, LADYBIRD, DemoClip
 from edgetam_model.masks import decode_rle, mask_box
 from tests.backend.test_label_studio import LEGACY, Imitation
-from tests.backend.tracking_fixtures import FRAMES, drawn, prepare, region, settings
+from tests.backend.tracking_fixtures import FRAMES, drawn, prepared, region, settings
 from tests.backend.video_json import FRAMES as MAP
 from tests.backend.video_json import SIZE, command, keyframe, read
 from tests.backend.video_json import region as drawing
@@ -39,10 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> Iterator[DemoClip]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield prepare(folder)
-    torch.set_num_threads(before)
+    with prepared(folder) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from backend import video_work
 from backend.jobs import JobFunction, JobOptions, JobStatus, JSONDict, MemoryJob
@@ -19,7 +18,7 @@ from backend.worker import Worker
 from edgetam_model import CheckpointError, InputError, checkpoint
 from edgetam_model.demo_clip import BALL, DemoClip
 from tests.backend.queue_fixtures import add, state
-from tests.backend.tracking_fixtures import drawn, prepare, region, settings
+from tests.backend.tracking_fixtures import drawn, prepared, region, settings
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> Iterator[DemoClip]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield prepare(folder)
-    torch.set_num_threads(before)
+    with prepared(folder) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

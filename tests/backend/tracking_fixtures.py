@@ -70,6 +70,15 @@ def prepare(folder: Path) -> DemoClip:
     return clip
 
 
+@contextmanager
+def prepared(folder: Path) -> Iterator[DemoClip]:
+    """`prepare`, with one thread of PyTorch until the block ends."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield prepare(folder)
+    torch.set_num_threads(before)
+
+
 def settings(folder: Path, weights: str = "sees", answer_seconds: float = 0.0, **more: Any) -> Settings:
     return Settings(
         media_roots=(folder,),
