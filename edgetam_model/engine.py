@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgetam_model.config import LOW_RES_STRIDE
-from edgetam_model.credence import Sighting, closer_window
+from edgetam_model.credence import Sighting, closer_window, overlap
 from edgetam_model.errors import InputError
 from edgetam_model.memory import Memory, Recall, gather, gather_seen
 from edgetam_model.model import EdgeTAM
@@ -41,10 +41,12 @@ class View:
     Attributes:
         image: its features, a batch of 1.
         window: what it shows; None: the whole frame, always so for models without windows.
+        pixels: uint8 (S, S, 3) RGB, what the network sees in a window; None: of a whole frame nobody asks.
     """
 
     image: ImageFeatures
     window: Window | None
+    pixels: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -127,21 +129,27 @@ class Engine:
             self._views.move_to_end((key, window))
         else:
             with one_thread(self.model):
-                self._views[key, window] = View(self._encode(key, read, window), window)
+                self._views[key, window] = self._encode(key, read, window)
             if len(self._views) > (CACHED_WINDOWS if self.windowed else CACHED_FRAMES):
                 self._views.popitem(last=False)
         return self._views[key, window]
 
-    def _encode(self, key: int, read: Callable[[], Image], window: Window | None) -> ImageFeatures:
+    def _encode(self, key: int, read: Callable[[], Image], window: Window | None) -> View:
         if window is None:
-            return self.model.encode_pixels(to_pixels(read(), self.model))
-        return self._encode_windows(self._pixels(key, read), [window])
+            return View(self.model.encode_pixels(to_pixels(read(), self.model)), None)
+        pixels = to_pixels(window.cut(self._pixels(key, read)), self.model)
+        seen = pixels[0].permute(1, 2, 0).round().to(torch.uint8).cpu().numpy()
+        return View(self._encode_pixels(pixels, [window]), window, seen)
 
     def _encode_windows(self, rgb: Image, windows: Sequence[Window]) -> ImageFeatures:
         """A batch of views of one frame."""
-        views = torch.cat([to_pixels(window.cut(rgb), self.model) for window in windows])
+        return self._encode_pixels(
+            torch.cat([to_pixels(window.cut(rgb), self.model) for window in windows]), windows
+        )
+
+    def _encode_pixels(self, pixels: Tensor, windows: Sequence[Window]) -> ImageFeatures:
         corners = torch.tensor([window.corners for window in windows], dtype=torch.float32)
-        return self.model.encode_pixels(views, corners.to(self.model.device))
+        return self.model.encode_pixels(pixels, corners.to(self.model.device))
 
     def _pixels(self, key: int, read: Callable[[], Image]) -> Image:
         """A frame that several windows are cut from is read once."""
@@ -225,7 +233,8 @@ class Engine:
 
     def _decode_recalled(self, image: ImageFeatures, recalls: Sequence[Recall]) -> Decoded:
         features = self.model.with_memory(image, gather(self.model, recalls))
-        return self.model.decode(features, image, choice=Choice(multimask=True), seen=gather_seen(recalls))
+        choice = Choice(multimask=True, open=self.verify)
+        return self.model.decode(features, image, choice=choice, seen=gather_seen(recalls))
 
     def _believed(
         self, frame: int, read: Callable[[], Image], recalls: Sequence[Recall], shown: Shown
@@ -254,20 +263,26 @@ class Engine:
 
     def _only(self, believed: Sequence[bool], shown: Shown) -> Shown:
         """`shown` without the objects that are not believed."""
-        denied = ~torch.tensor(believed, device=shown.decoded.logits.device)
-        return replace(shown, decoded=self.model.deny(shown.decoded, denied))
+        rows = torch.tensor(believed, device=shown.decoded.logits.device)
+        return replace(shown, decoded=self.model.believe(shown.decoded, rows))
 
     def _sightings(self, recalls: Sequence[Recall], shown: Shown) -> list[Sighting]:
-        decoded = shown.decoded
-        shares = (decoded.logits > 0).float().mean(dim=(1, 2)).tolist()
-        scores, ious = decoded.object_score.tolist(), decoded.iou.tolist()
+        masks = (shown.decoded.logits > 0).cpu().numpy()
+        scores, ious = shown.decoded.object_score.tolist(), shown.decoded.iou.tolist()
         sightings = []
         for row, (recall, window) in enumerate(zip(recalls, shown.windows, strict=True)):
             assert recall.recent is not None, "models with windows leave traces"
             assert window is not None, "models with windows alone verify"
-            last_area = float(traced_mask(recall.recent).mean()) * prod(traced_window(recall.recent).size)
-            area = shares[row] * prod(window.size)
-            sightings.append(Sighting(scores[row], ious[row], area, last_area))
+            last, last_window = traced_mask(recall.recent), traced_window(recall.recent)
+            sightings.append(
+                Sighting(
+                    object_score=scores[row],
+                    iou=ious[row],
+                    area=float(masks[row].mean()) * prod(window.size),
+                    last_area=float(last.mean()) * prod(last_window.size),
+                    overlap=overlap(masks[row], window, last, last_window),
+                )
+            )
         return sightings
 
     def _closer_window(self, row: int, shown: Shown) -> Window | None:

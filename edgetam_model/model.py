@@ -200,7 +200,7 @@ class EdgeTAM(nn.Module):
             return self.runtime.decode(features, image, points, labels, mask_logits, choice=choice, seen=seen)
         out = self.offer(features, image, points, labels, mask_logits, seen)
         decoded = self.choose(out, choice)
-        return self.refine(decoded, out, image)
+        return self.refine(decoded, out, image, choice)
 
     def offer(
         self,
@@ -255,26 +255,26 @@ class EdgeTAM(nn.Module):
         evidence: Tensor = self.evidence(keys, window, recent, shown, hints)
         return evidence
 
-    def refine(self, decoded: Decoded, out: DecoderOutput, image: ImageFeatures) -> Decoded:
+    def refine(self, decoded: Decoded, out: DecoderOutput, image: ImageFeatures, choice: Choice) -> Decoded:
         """The chosen mask drawn anew at the input's size, by models that have a refiner; else as it was."""
         if self.refiner is None or image.detail is None or out.evidence is None:
             return decoded
         detail, batch = image.detail, len(decoded.raw)
         pyramid = (x.expand(batch, -1, -1, -1) for x in (detail.pyramid4, detail.pyramid8))
         raw, iou = self.refiner(*pyramid, out.features, out.evidence, decoded.raw)
-        present = decoded.object_score > 0
+        present = choice.present(decoded.object_score)
         return replace(
             decoded, logits=torch.where(present[:, None, None], raw, ABSENT_LOGIT), raw=raw, iou=iou
         )
 
-    def deny(self, decoded: Decoded, rows: Tensor) -> Decoded:
-        """`decoded` as if the objects in rows, (B,) bool, were not there; for masks that nobody believes."""
-        score = torch.where(rows, decoded.object_score.clamp(max=DENIED_SCORE), decoded.object_score)
+    def believe(self, decoded: Decoded, rows: Tensor) -> Decoded:
+        """The objects of an open choice that are there, by rows, (B,) bool; the others are not."""
+        score = decoded.object_score
         return replace(
             decoded,
-            logits=torch.where(rows[:, None, None], ABSENT_LOGIT, decoded.logits),
-            pointer=torch.where(rows[:, None], self.no_obj_ptr, decoded.pointer),
-            object_score=score,
+            logits=torch.where(rows[:, None, None], decoded.logits, ABSENT_LOGIT),
+            pointer=torch.where(rows[:, None], decoded.pointer, self.no_obj_ptr),
+            object_score=torch.where(rows, score.clamp(min=SHOWN_SCORE), score.clamp(max=DENIED_SCORE)),
         )
 
     def trace(self, image: ImageFeatures, logits: Tensor) -> Trace | None:
@@ -337,7 +337,7 @@ class EdgeTAM(nn.Module):
         if choice.dynamic_multimask and not choice.multimask:
             chosen = torch.where(_stable(out.logits[:, 0]), single, best_of_three)
         score = out.object_score.clamp(min=SHOWN_SCORE) if choice.shown else out.object_score
-        present = score > 0
+        present = choice.present(score)
         logits = torch.where(present[:, :, None, None], out.logits, ABSENT_LOGIT)
         pointer = self.obj_ptr_proj(out.tokens[rows, token])
         offered = slice(1, None) if choice.multimask else slice(0, 1)

@@ -109,11 +109,17 @@ class Choice:
         multimask: the one of masks 1–3 with the highest estimated IoU; else mask 0.
         dynamic_multimask: where mask 0 is taken and unstable, the best of 1–3 after all.
         shown: someone points at the objects, so that they are there whatever their score says.
+        open: masks and pointers are as if the objects were there; `EdgeTAM.believe` says which of them are.
     """
 
     multimask: bool
     dynamic_multimask: bool = False
     shown: bool = False
+    open: bool = False
+
+    def present(self, object_score: Tensor) -> Tensor:
+        """Which masks and pointers are shown, bool in the scores' shape."""
+        return (object_score > 0) | self.open
 
 
 class Runtime(Protocol):

@@ -197,8 +197,8 @@ class Cases:
             for multimask, dynamic in ((False, True), (True, False), (False, False))[::every]:
                 out = self.model.offer(features, image, points, labels, mask, seen)
                 # Shown, so that the pointer is the decoder's own whatever the score says.
-                decoded = self.model.choose(out, Choice(multimask, dynamic, shown=True))
-                wanted = self.model.refine(decoded, out, image)
+                choice = Choice(multimask, dynamic, shown=True)
+                wanted = self.model.refine(self.model.choose(out, choice), out, image, choice)
                 gates = {
                     "multimask": torch.full((objects,), float(multimask)),
                     "dynamic_multimask": torch.full((objects,), float(dynamic)),

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetam_model.credence import COLLAPSE, Sighting, closer_window
+from edgetam_model.credence import COLLAPSE, Sighting, closer_window, overlap
 from edgetam_model.model import ABSENT_LOGIT
 from edgetam_model.model_io import Decoded
 from edgetam_model.options import TrackerOptions
@@ -21,8 +21,8 @@ from edgetam_model.weights import load_model
 from edgetam_model.windows import Window
 from tests.models import tiny_model
 
-USUAL = Sighting(object_score=5.0, iou=0.95, area=1000.0, last_area=1050.0)
-FOUND = Sighting(object_score=2.7, iou=0.75, area=900.0, last_area=0.0)
+USUAL = Sighting(object_score=5.0, iou=0.95, area=1000.0, last_area=1050.0, overlap=0.5)
+FOUND = Sighting(object_score=2.7, iou=0.75, area=900.0, last_area=0.0, overlap=0.0)
 
 SCORES = st.floats(-8, 10)
 IOUS = st.floats(0, 1)
@@ -51,13 +51,43 @@ def test_a_return_needs_a_score_and_a_mask_that_go_together() -> None:
     assert not replace(FOUND, object_score=-1.0).returning
 
 
-@given(SCORES, IOUS, st.floats(0, 1), st.floats(0, 1), st.booleans())
+def test_a_mask_that_stays_where_it_was_outlives_a_weak_score() -> None:
+    staying = replace(USUAL, object_score=-0.5, iou=0.1, overlap=0.7)
+    assert staying.credible
+    assert not replace(staying, object_score=-1.5).credible
+    assert not replace(staying, overlap=0.5).credible
+    assert not replace(staying, area=400.0).credible
+    assert not replace(staying, area=2000.0).credible
+
+
+def test_a_mask_that_jumps_needs_a_plain_object() -> None:
+    jumped = replace(USUAL, overlap=0.02)
+    assert jumped.credible
+    assert not replace(jumped, object_score=2.9).credible
+    assert replace(jumped, object_score=2.9, overlap=0.2).credible
+
+
+@given(SCORES, IOUS, IOUS, st.floats(0, 1), st.floats(0, 1), st.booleans())
 def test_a_better_mask_is_never_believed_less(
-    score: float, iou: float, more: float, better: float, away: bool
+    score: float, iou: float, shared: float, more: float, better: float, away: bool
 ) -> None:
-    one = Sighting(score, iou, 500.0, 0.0 if away else 1000.0)
-    other = Sighting(score + more, min(iou + better, 1.0), 500.0, one.last_area)
+    one = Sighting(score, iou, 500.0, 0.0 if away else 1000.0, shared)
+    other = Sighting(score + more, min(iou + better, 1.0), 500.0, one.last_area, min(shared + better, 1.0))
     assert other.credible or not one.credible
+
+
+def test_masks_are_compared_across_windows() -> None:
+    mask = np.zeros((64, 64), np.bool_)
+    mask[16:48, 16:48] = True
+    here, twice = Window(40, 40, 104, 104), Window(8, 8, 136, 136)
+    small = np.zeros((64, 64), np.bool_)
+    small[24:40, 24:40] = True  # the same pixels of the frame, seen in a window of twice the side
+    assert overlap(mask, here, mask, here) == pytest.approx(1.0)
+    assert overlap(mask, here, small, twice) == pytest.approx(1.0, abs=0.05)
+    assert overlap(mask, here, mask, twice) == pytest.approx(0.25, abs=0.02)
+    assert overlap(mask, here, mask, Window(140, 140, 204, 204)) == 0
+    nothing = np.zeros_like(mask)
+    assert overlap(nothing, here, nothing, here) == 0
 
 
 def test_what_a_search_finds_is_looked_at_from_near() -> None:
@@ -84,13 +114,14 @@ def test_what_is_denied_counts_as_absent() -> None:
         candidates=torch.ones(2, 1, 4, 4),
         candidate_ious=torch.ones(2, 1),
     )
-    first = model.deny(decoded, torch.tensor([True, False]))
+    first = model.believe(decoded, torch.tensor([False, True]))
     assert (first.logits[0] == ABSENT_LOGIT).all()
     assert torch.equal(first.logits[1], decoded.logits[1])
     assert torch.equal(first.pointer[0], model.no_obj_ptr[0])
     assert first.object_score[0] <= 0
-    both = model.deny(decoded, torch.tensor([True, True]))
-    assert both.object_score[1] == -2.0  # what was absent stays as absent as it was
+    assert first.object_score[1] > 0  # believed in spite of its score
+    neither = model.believe(decoded, torch.tensor([False, False]))
+    assert neither.object_score[1] == -2.0  # what was absent stays as absent as it was
 
 
 def test_an_object_that_is_taken_away_is_not_seen_in_its_neighbour() -> None:

@@ -15,7 +15,7 @@ MODEL = "edgetam_model"
 # A file may import files of lower levels and of its own. Files that are not listed stand on the last level.
 LEVELS: list[set[str]] = [
     {"errors", "config"},
-    {"masks", "windows", "credence", "prompts", "first_looks", "results", "options"},
+    {"masks", "windows", "credence", "prompts", "colour_cut", "first_looks", "results", "options"},
     {"nn"},
     {"model_io"},
     {"model"},
@@ -37,7 +37,8 @@ LEVELS: list[set[str]] = [
     {"__init__"},
 ]
 TORCH_FREE = {
-    *("errors", "config", "masks", "windows", "credence", "prompts", "first_looks", "results", "options"),
+    *("errors", "config", "masks", "windows", "credence", "prompts", "colour_cut", "first_looks"),
+    *("results", "options"),
     "propagation",
     *("tracks", "exports", "render"),
     *("field_objects", "field_places"),
@@ -69,7 +70,7 @@ TRANSLATION = {
         *("frame_map", "keyframe", "video_command", "video_prompts", "video_plan", "video_keyframes"),
         *("fit_annotations", "fit_regions", "fit_tracks", "fit_source"),
         "video_work",
-        *("clients", "rates", "gate", "acts"),
+        *("clients", "rates", "access", "project_tokens", "gate", "acts"),
         *("field.manifest", "field.kit", "field.events", "field.journal", "field.work", "field.content"),
         *("field.starting", "field.views", "field.regions_out", "field.merging", "field.studio_merging"),
     ),

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetam_model.colour_cut import with_colours
 from edgetam_model.config import LOW_RES_STRIDE
-from edgetam_model.credence import Sighting, closer_window
+from edgetam_model.credence import Sighting, closer_window, overlap
 from edgetam_model.errors import InputError, PromptError
 from edgetam_model.export.bank import Array, Memory, Recall, Trace
 from edgetam_model.export.manifest import Manifest, PartFile
@@ -48,10 +49,12 @@ class Views:
     Attributes:
         features: outputs of the image encoder.
         windows: what each object's picture shows; None: the whole frame.
+        pixels: uint8 (B, S, S, 3) RGB.
     """
 
     features: Mapping[str, Array]
     windows: list[Window | None]
+    pixels: Rgb
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +128,7 @@ class HostEngine:
         cuts = [rgb if window is None else window.cut(rgb) for window in windows]
         pixels = np.stack([to_pixels(cut, self.config.image_size) for cut in cuts])
         features = self._run(IMAGE_ENCODER, {"pixels": pixels})
-        return Views(features, list(windows))
+        return Views(features, list(windows), pixels.transpose(0, 2, 3, 1).astype(np.uint8))
 
     # Prompts ------------------------------------------------------------------------------------------
 
@@ -135,8 +138,19 @@ class HostEngine:
             return self._prompted(see(None), prompt, recall)
         window = shown_window(prompt, self.size, self.config.window_scale)
         windows = first_windows(prompt, self.size) if window is None else [window]
-        answers = [self._prompted(see(one), prompt, recall) for one in windows]
+        answers = [self._looked(see(one), one, prompt, recall) for one in windows]
         return max(answers, key=lambda a: merit(a.iou, a.logits > 0, a.window, self.size))
+
+    def _looked(self, views: Views, window: Window, prompt: Prompt, recall: Recall | None) -> Answer:
+        """What a window shows, where the prompt brings no earlier result, once more with its colours."""
+        first = self._prompted(views, prompt, recall)
+        if prompt.mask is not None or prompt.logits is not None:
+            return first
+        again = with_colours(prompt, window, views.pixels[0], first.logits > 0)
+        if again is None:
+            return first
+        second = self._prompted(views, again, recall)
+        return first if prompt.box is not None and first.iou > second.iou else second
 
     def _prompted(self, views: Views, prompt: Prompt, recall: Recall | None) -> Answer:
         window = views.windows[0]
@@ -237,7 +251,7 @@ class HostEngine:
             features = views.features
             if self.own_view:
                 features = {name: value.repeat(count, axis=0) for name, value in features.items()}
-            return Views(features, views.windows * count)
+            return Views(features, views.windows * count, views.pixels)
         return self._encode(read(), [self._next_window(recall) for recall in recalls])
 
     def _next_window(self, recall: Recall) -> Window:
@@ -249,7 +263,7 @@ class HostEngine:
     ) -> list[Tracked]:
         answers = self._recalled(views, recalls)
         if not (self.windowed and self.options.verify):
-            return self._remembered(frame, views, answers)
+            return self._remembered(frame, views, [self._absent(answer) for answer in answers])
         sightings = [self._sighting(*pair) for pair in zip(recalls, answers, strict=True)]
         closer = {
             row: window
@@ -257,36 +271,44 @@ class HostEngine:
             if sighting.returning and (window := self._closer(answer)) is not None
         }
         kept = [
-            answer if sighting.credible and row not in closer else self._denied(answer)
+            self._settled(answer, believed=sighting.credible and row not in closer)
             for row, (sighting, answer) in enumerate(zip(sightings, answers, strict=True))
         ]
         tracked = self._remembered(frame, views, kept)
         for row, window in closer.items():
             near = self._encode(read(), [window])
             answer = self._recalled(near, [recalls[row]])[0]
-            if self._sighting(recalls[row], answer).credible and answer.present:
-                tracked[row] = self._remembered(frame, near, [answer])[0]
+            if self._sighting(recalls[row], answer).credible:
+                found = self._settled(answer, believed=True)
+                tracked[row] = self._remembered(frame, near, [found])[0]
         return tracked
 
     def _recalled(self, views: Views, recalls: Sequence[Recall]) -> list[Answer]:
         count = len(recalls)
         inputs = self._no_clicks(count) | self._mask(None, count)
         inputs |= _rows({"multimask": 1.0, "dynamic_multimask": 0.0}, count)
-        return [self._absent(answer) for answer in self._decode(views, recalls, inputs)]
+        return self._decode(views, recalls, inputs)
 
     def _sighting(self, recall: Recall, answer: Answer) -> Sighting:
         assert recall.recent is not None, "models with windows leave traces"
         assert answer.window is not None, "models with windows alone verify"
-        last = float(recall.recent.mask.mean(dtype=np.float32)) * prod(recall.recent.window.size)
-        area = float((answer.logits > 0).mean(dtype=np.float32)) * prod(answer.window.size)
-        return Sighting(answer.object_score, answer.iou, area, last)
+        mask, last, last_window = answer.logits > 0, recall.recent.mask, recall.recent.window
+        return Sighting(
+            object_score=answer.object_score,
+            iou=answer.iou,
+            area=float(mask.mean()) * prod(answer.window.size),
+            last_area=float(last.mean()) * prod(last_window.size),
+            overlap=overlap(mask, answer.window, last, last_window),
+        )
 
     def _closer(self, answer: Answer) -> Window | None:
         assert answer.window is not None, "models with windows alone verify"
         return closer_window(answer.window, answer.logits > 0, self.size, self.config.window_scale)
 
-    def _denied(self, answer: Answer) -> Answer:
-        score = min(answer.object_score, self.constants.denied_score)
+    def _settled(self, answer: Answer, *, believed: bool) -> Answer:
+        """An answer of which is said whether its object is there."""
+        constants, score = self.constants, answer.object_score
+        score = max(score, constants.shown_score) if believed else min(score, constants.denied_score)
         return self._absent(replace(answer, object_score=score))
 
     def _absent(self, answer: Answer) -> Answer:

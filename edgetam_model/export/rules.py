@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgetam_model import credence, first_looks, windows
+from edgetam_model import colour_cut, credence, first_looks, windows
 from edgetam_model.config import EdgeTAMConfig
 from edgetam_model.export.manifest import Constants
 from edgetam_model.options import TrackerOptions
@@ -58,6 +58,13 @@ def _windows(config: EdgeTAMConfig) -> tuple[str, ...]:
         f"{first_looks.DISTRUST:g} per halving of the window, less {first_looks.NO_OBJECT:g} for a mask "
         f"below "
         f"{first_looks.TINY:g} of the window or from border to border.",
+        "colours, for a prompt without a mask and earlier logits: OpenCV's grabCut on the pixels that the "
+        f"network sees ({colour_cut.ROUNDS} rounds, mask mode, random seed 0). With a box what is inside is "
+        "probably object and the rest background; else the mask answered in that window is probably object, "
+        f"{colour_cut.BORDER} pixels along the edge are background and the rest probably is; clicks are "
+        f"certain within {colour_cut.SEED_RADIUS} pixels, and without a box only pieces with a positive "
+        f"click stay. The cut as logits of +-{colour_cut.CUT_LOGIT:g} is then an earlier result to the same "
+        "prompt. That answer counts; from a box only if its predicted IoU is no lower.",
         "window of the next frame: around the box of the last mask (regions below "
         f"{windows.SPECK:g} of the largest one do not count); its side changes by a factor of at most "
         f"{windows.GROWTH:g} and {windows.SLACK:g} x {scale:g} pixels, or shrinks by {windows.ZOOM:g} "
@@ -159,12 +166,15 @@ def _evidence(config: EdgeTAMConfig) -> tuple[str, ...]:
 def _belief(constants: Constants) -> tuple[str, ...]:
     c = credence
     return (
-        "belief in tracked masks, with the area last seen: after an absence, score + "
+        "belief in tracked masks, as they are whatever their score says, with the mask last seen: after an "
+        "absence, score + "
         f"{c.IOU_GAIN:g} x (IoU - {c.USUAL_IOU:g}) >= {c.RETURN_MERIT:g} and IoU >= {c.RETURN_IOU:g}; "
-        f"else score >= "
-        f"{c.CLEAR_SCORE:g}, or IoU >= {c.POOR_IOU:g} and at least {c.COLLAPSE:g} of the last area. What "
-        f"is not "
-        f"believed is absent, with a score of at most {constants.denied_score:g}.",
+        f"else a mask whose IoU with the last one is >= {c.STAYING_OVERLAP:g}, with {c.STAYING_SIZE:g} to "
+        f"{1 / c.STAYING_SIZE:.3g} times its area, and score > {c.STAYING_SCORE:g}; or score > 0 (where that "
+        f"IoU is < {c.APART:g}: >= {c.JUMP_SCORE:g}), and either score >= {c.CLEAR_SCORE:g}, or IoU >= "
+        f"{c.POOR_IOU:g} and at least {c.COLLAPSE:g} of the last area. What is believed has a score of at "
+        f"least {constants.shown_score:g}; what is not is absent, with one of at most "
+        f"{constants.denied_score:g}.",
         "what comes back after an absence is looked at again in the window of its box, where that is at "
         "least "
         f"{c.WORTHWHILE:g} times smaller, and that look decides.",

@@ -161,7 +161,7 @@ class StaticParts:
     def _decoded(self, out: Tensors, choice: Choice) -> Decoded:
         score = out["object_score"]
         score = score.clamp(min=SHOWN_SCORE) if choice.shown else score
-        present = score > 0
+        present = choice.present(score)
         offered = slice(1, None) if choice.multimask else slice(0, 1)
         candidates = torch.where(present[:, None, None, None], out["candidates"][:, offered], ABSENT_LOGIT)
         return Decoded(

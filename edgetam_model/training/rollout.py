@@ -341,8 +341,9 @@ class _Walk:
         multimask = clicks is None or clicks.points.shape[1] <= 1
         out: DecoderOutput = self.run(self.model.offer, features, image, points, labels, dense, seen)
         shown = clicks is not None and self.model.refiner is not None
-        decoded = self.model.choose(out, Choice(multimask=multimask, shown=shown))
-        decoded = self.run(self.model.refine, decoded, out, image)
+        choice = Choice(multimask=multimask, shown=shown)
+        decoded = self.model.choose(out, choice)
+        decoded = self.run(self.model.refine, decoded, out, image, choice)
         offered = slice(1, None) if multimask else slice(0, 1)
         self.steps.append(
             Step(

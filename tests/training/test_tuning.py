@@ -33,7 +33,8 @@ def seen(model: EdgeTAM) -> Tensor:
         image = model.encode_image(torch.linspace(-1, 1, 3 * size * size).view(1, 3, size, size))
         points, labels = torch.full((1, 1, 2), size / 2), torch.ones(1, 1, dtype=torch.int32)
         out = model.offer(model.without_memory(image), image, points, labels, None, None)
-        return model.refine(model.choose(out, Choice(multimask=False, shown=True)), out, image).logits
+        choice = Choice(multimask=False, shown=True)
+        return model.refine(model.choose(out, choice), out, image, choice).logits
 
 
 def test_full_trains_everything(model: EdgeTAM) -> None:

@@ -1,0 +1,92 @@
+"""Where an object ends by its colours: OpenCV's GrabCut, for weights too small to know things. Free of torch.
+
+What it finds goes back into the model as an earlier result that is to be refined, so that the model has the
+last word on the mask and on how good it is. On the 21 outlined objects of scikit-image's photographs that
+takes the IoU from a box from .777 to .827 and from one click from .469 to .710, on 60 made-up stills from
+.775 to .801 and from .558 to .716; on six real clips it changes nothing (`docs/log.md`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetam_model.masks import Mask
+from edgetam_model.prompts import Prompt
+from edgetam_model.windows import Window
+
+ROUNDS = 2  # of colours learned and pixels parted; five find the same, in twice the time
+SEED_RADIUS = 2  # pixels around a click that are surely what it says
+BORDER = 3  # pixels along the picture's edge that are surely not what a click shows, unless its mask is there
+CUT_LOGIT = 6.0  # of what is cut out, and less than nothing of the rest
+
+Rgb = NDArray[np.uint8]
+Kinds = NDArray[np.uint8]  # (S, S) of cv2.GC_…
+
+
+def with_colours(prompt: Prompt, window: Window, pixels: Rgb, mask: Mask) -> Prompt | None:
+    """A prompt with what its colours say added to it as an earlier result; None: they say nothing.
+
+    Args:
+        prompt: a box, clicks or both, in pixels of the frame, without a mask or an earlier result.
+        window: what is looked at.
+        pixels: (S, S, 3) RGB, the window as the network sees it.
+        mask: (S, S) what the model answers to the prompt there.
+    """
+    side = len(pixels)
+    kinds = _around(mask) if prompt.box is None else _within(window, prompt.box, side)
+    clicks = np.zeros((0, 2), np.int64)
+    if prompt.points is not None and prompt.labels is not None:
+        places = window.to_window(prompt.points, side)
+        clicks = np.floor(places).astype(np.int64).clip(0, side - 1)
+        for (x, y), label in zip(clicks.tolist(), prompt.labels.tolist(), strict=True):
+            cv2.circle(kinds, (x, y), SEED_RADIUS, (cv2.GC_FGD if label == 1 else cv2.GC_BGD,), -1)
+    cut = _cut(pixels, kinds)
+    if cut is not None and prompt.box is None and prompt.labels is not None:
+        cut = _touching(cut, clicks[prompt.labels == 1])
+    if cut is None or not cut.any():
+        return None
+    return replace(prompt, logits=np.where(cut, CUT_LOGIT, -CUT_LOGIT).astype(np.float32), window=window)
+
+
+def _within(window: Window, box: NDArray[np.floating], side: int) -> Kinds:
+    """The box holds the object; what is outside is known, and tells of the background's colours."""
+    kinds = np.full((side, side), cv2.GC_BGD, np.uint8)
+    corners = window.to_window(box.reshape(2, 2), side).round().clip(0, side).astype(np.int64)
+    (x0, y0), (x1, y1) = corners.tolist()
+    kinds[y0:y1, x0:x1] = cv2.GC_PR_FGD
+    return kinds
+
+
+def _around(mask: Mask) -> Kinds:
+    """The model's own mask is a first guess that may be wrong anywhere."""
+    kinds = np.full(mask.shape, cv2.GC_BGD, np.uint8)
+    kinds[BORDER:-BORDER, BORDER:-BORDER] = cv2.GC_PR_BGD
+    kinds[mask] = cv2.GC_PR_FGD
+    return kinds
+
+
+def _cut(pixels: Rgb, kinds: Kinds) -> Mask | None:
+    """The object's pixels; None where there are none to learn its colours or the background's from."""
+    likely = _is_object(kinds)
+    if likely.all() or not likely.any():
+        return None
+    cv2.setRNGSeed(0)  # colours are grouped from random starts: the same picture gives the same mask
+    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))  # OpenCV's working space
+    bgr = np.ascontiguousarray(pixels[..., ::-1])
+    cv2.grabCut(bgr, kinds, (0, 0, 0, 0), background, foreground, ROUNDS, cv2.GC_INIT_WITH_MASK)
+    return _is_object(kinds)
+
+
+def _is_object(kinds: Kinds) -> Mask:
+    return np.isin(kinds, (cv2.GC_FGD, cv2.GC_PR_FGD))
+
+
+def _touching(mask: Mask, clicks: NDArray[np.int64]) -> Mask:
+    """The pieces of a mask that clicks (N, 2) lie on."""
+    _, pieces = cv2.connectedComponents(mask.astype(np.uint8))
+    wanted = np.unique(pieces[clicks[:, 1], clicks[:, 0]])
+    return np.isin(pieces, wanted[wanted > 0])
