@@ -21,6 +21,7 @@ from edgetam_model.prompts import Prompt
 
 SIZE = (360, 640)  # of the frames
 BOX = (200.0, 90.0, 380.0, 270.0)
+PICTURES = 8  # shown one after the other
 SHRINK = 16  # objects of models with windows look through windows a sixteenth of the frame apart
 
 
@@ -36,12 +37,13 @@ class Tracking:
         self.model = model
         self.engine = Engine(model, SIZE, dynamic_multimask=True, verify=False)
         self.recalls = [_recall(model.config, number) for number in range(objects)]
+        self.pictures = [_noise(seed) for seed in range(PICTURES)]
         self.frame = 0
 
     def step(self) -> NDArray[np.float32]:
         """Track the objects to a new frame; (B, S, S) logits."""
         self.frame += 1
-        picture = _noise(self.frame % 8)
+        picture = self.pictures[self.frame % PICTURES]
         tracked = self.engine.track(self.frame, lambda: picture, self.recalls)
         return np.stack([one.logits for one in tracked])
 
@@ -55,12 +57,13 @@ class Clicking:
 
     def __init__(self, model: EdgeTAM) -> None:
         self.predictor = ImagePredictor(model)
+        self.pictures = [_noise(seed) for seed in range(PICTURES)]
         self.number = 0
 
     def first(self) -> None:
         """A new image, and a box on it."""
         self.number += 1
-        self.predictor.set_image(_noise(self.number % 8))
+        self.predictor.set_image(self.pictures[self.number % PICTURES])
         self.predictor.predict(Prompt(box=BOX))
 
     def second(self) -> None:

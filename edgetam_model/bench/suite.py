@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgetam_model.bench.machine import peak_memory
 from edgetam_model.bench.scenes import Clicking, Tracking, as_published, new_model
-from edgetam_model.bench.timing import Pair, Timing, paired, single
+from edgetam_model.bench.timing import TURN_S, Pair, Timing, paired, single
 from edgetam_model.config import CONFIGS
 from edgetam_model.demo_clip import render_demo_clip
 from edgetam_model.memory import gather, gather_seen
@@ -41,6 +41,7 @@ class BenchOptions:
         runtimes: the candidates, by name.
         published: also the published size, with random weights.
         frames: of the video.
+        turn: seconds that a case runs for at least in each of its rounds, see `timing`.
     """
 
     runtimes: dict[str, RuntimeOptions]
@@ -48,6 +49,7 @@ class BenchOptions:
     rounds: int = 5
     published: bool = True
     frames: int = 120
+    turn: float = TURN_S
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class _Bench:
     def clicks(self) -> Iterator[Row]:
         """The first click on an image, and the second one."""
         own = Clicking(self.candidate)
-        pair = paired(own.first, own.second, self.options.rounds)
+        pair = paired(own.first, own.second, self.options.rounds, self.options.turn)
         share = pair.candidate.median / pair.reference.median
         other = Clicking(self.reference)
         yield self._compared("first click", other.first, own.first)
@@ -194,7 +196,7 @@ class _Bench:
                 reference()
 
         gflop = _gflop(published)
-        pair = paired(published, work, self.options.rounds)
+        pair = paired(published, work, self.options.rounds, self.options.turn)
         return Row(self.name, case, self.kind, pair, None, gflop, peak_memory(), precision=self.precision)
 
 

@@ -1,4 +1,8 @@
-"""Two ways to do the same thing, timed in turn: what disturbs one disturbs the other."""
+"""Two ways to do the same thing, timed in turn: what disturbs one disturbs the other.
+
+A turn lasts some tenths of a second, however often that repeats the work: what the other way leaves behind,
+cold caches and threads that still look for work, is paid once a turn, as it is once in a video.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 Work = Callable[[], object]
+TURN_S = 0.3
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What one way took, in milliseconds.
+    """What one way took, in milliseconds; a turn counts as the mean of its runs.
 
     Attributes:
         median, least, most: of the clock.
@@ -34,7 +39,7 @@ class Pair:
         reference, candidate: what each took.
         ratio: median over rounds of reference / candidate, by the clock; 2 is twice as fast.
         core_ratio: the same of processor time, which other work on the machine disturbs less.
-        rounds: how often both were run, after a first time that does not count.
+        rounds: turns of each, after a first run that does not count.
     """
 
     reference: Timing
@@ -48,17 +53,17 @@ class Pair:
         return asdict(self)
 
 
-def paired(reference: Work, candidate: Work, rounds: int) -> Pair:
-    """Run both in turn, so often."""
+def paired(reference: Work, candidate: Work, rounds: int, turn: float = TURN_S) -> Pair:
+    """Run both in turn, so often, for at least `turn` seconds each time."""
     reference()
     candidate()
     taken: list[tuple[tuple[float, float], tuple[float, float]]] = []
     for number in range(rounds):
         if number % 2:  # who comes second finds caches filled by the other
-            second = _timed(candidate)
-            taken.append((_timed(reference), second))
+            second = _timed(candidate, turn)
+            taken.append((_timed(reference, turn), second))
         else:
-            taken.append((_timed(reference), _timed(candidate)))
+            taken.append((_timed(reference, turn), _timed(candidate, turn)))
     first, other = [one for one, _ in taken], [two for _, two in taken]
     return Pair(
         reference=_timing(first),
@@ -70,16 +75,19 @@ def paired(reference: Work, candidate: Work, rounds: int) -> Pair:
 
 
 def single(work: Work, rounds: int) -> Timing:
-    """One way alone, after a first time that does not count."""
+    """One way alone, after a first run that does not count."""
     work()
-    return _timing([_timed(work) for _ in range(rounds)])
+    return _timing([_timed(work, 0) for _ in range(rounds)])
 
 
-def _timed(work: Work) -> tuple[float, float]:
-    """Milliseconds of the clock and of the processor."""
-    used, start = time.process_time(), time.perf_counter()
-    work()
-    return (time.perf_counter() - start) * 1e3, max(time.process_time() - used, 1e-9) * 1e3
+def _timed(work: Work, turn: float) -> tuple[float, float]:
+    """Milliseconds of a run, by the clock and of the processor."""
+    used, start, runs = time.process_time(), time.perf_counter(), 0
+    while not runs or time.perf_counter() - start < turn:
+        work()
+        runs += 1
+    clock, core = time.perf_counter() - start, time.process_time() - used
+    return clock / runs * 1e3, max(core, 1e-9) / runs * 1e3
 
 
 def _timing(taken: Sequence[tuple[float, float]]) -> Timing:

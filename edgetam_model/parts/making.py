@@ -31,8 +31,9 @@ DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "int32": torch.in
 def make_parts(model: EdgeTAM) -> Mapping[str, nn.Module]:
     """The parts of files by name, in eval mode. They share the weights of a model in eval mode, in float32.
 
-    One set serves any `Slots`: how many there are shows in the inputs, which `part_specs` describes. Query
-    and key projections of the memory attention are copies, so that weights that change need new parts.
+    One set serves any `Slots`: how many there are shows in the inputs, which `part_specs` describes. Some
+    projections, of the memory attention and to the decoder's fine features, are made of copies: weights that
+    change need new parts.
 
     Args:
         model: fused or not.

@@ -1,13 +1,15 @@
 """Forms of a part that processors compute faster than those that train and export well; the numbers stay.
 
 Layer norms of feature maps: turning maps about to have channels last, and back, takes OpenVINO longer than
-the norm itself, 50 of the memory encoder's 148 core-ms in float32. Spreading a mask: a product with a table
-of shares takes 4 core-ms, OpenVINO's own resizing 12.
+the norm itself, 50 of the memory encoder's 148 core-ms in float32. Behind a convolution its mean costs
+nothing, the weights take it away. Spreading a mask: products with a table of shares take 4 core-ms,
+OpenVINO's own resizing 12.
 """
 
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -22,15 +24,20 @@ EPSILON = 1e-6  # of `LayerNorm2d`
 
 
 class PlanarNorm(nn.Module):
-    """`LayerNorm2d`, whose weights it shares, plane by plane."""
+    """`LayerNorm2d`, whose weights it shares, plane by plane.
 
-    def __init__(self, norm: LayerNorm2d) -> None:
+    Args:
+        norm: the same for training.
+        centred: whether what comes in has a mean of 0 over its channels already.
+    """
+
+    def __init__(self, norm: LayerNorm2d, *, centred: bool) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm, self.centred = norm, centred
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → the same."""
-        centred = x - x.mean(1, keepdim=True)
+        centred = x if self.centred else x - x.mean(1, keepdim=True)
         scale = torch.rsqrt((centred * centred).mean(1, keepdim=True) + EPSILON)
         return centred * scale * self.norm.weight[:, None, None] + self.norm.bias[:, None, None]
 
@@ -47,16 +54,33 @@ class Spread(nn.Module):
         self.register_buffer("shares", shares, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = F.linear(x, self.shares)
-        return self.shares @ wide
+        # With the table on the left of a product, OpenVINO keeps to float32.
+        high = F.linear(x.transpose(2, 3), self.shares).transpose(2, 3)
+        return F.linear(high, self.shares)
 
 
 def planar(module: Part) -> Part:
-    """A twin of a module that shares its weights, with every `LayerNorm2d` in it computed plane by plane."""
+    """A twin of a module with every `LayerNorm2d` in it computed plane by plane.
+
+    It shares the weights but for those of convolutions right before one, which are copies.
+    """
     weights = [*module.parameters(), *module.buffers()]
     twin = copy.deepcopy(module, {id(one): one for one in weights})
     for owner in list(twin.modules()):
-        for name, child in owner.named_children():
+        for (name_before, before), (name, child) in pairwise([("", None), *owner.named_children()]):
             if isinstance(child, LayerNorm2d):
-                setattr(owner, name, PlanarNorm(child))
+                in_turn = isinstance(owner, nn.Sequential)
+                conv = before if in_turn and isinstance(before, nn.Conv2d) else None
+                setattr(owner, name, PlanarNorm(child, centred=conv is not None))
+                if conv is not None:
+                    setattr(owner, name_before, _centred(conv))
+    return twin
+
+
+def _centred(conv: nn.Conv2d) -> nn.Conv2d:
+    """A copy whose output has a mean of 0 over its channels, and is otherwise the same."""
+    twin = copy.deepcopy(conv).requires_grad_(False)
+    assert twin.bias is not None
+    twin.weight -= twin.weight.mean(0, keepdim=True)
+    twin.bias -= twin.bias.mean()
     return twin

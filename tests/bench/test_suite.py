@@ -21,7 +21,7 @@ from tests.models import tiny_at, tiny_model, windowed_model
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    options = BenchOptions({"torch": RuntimeOptions("torch")}, (1, 2), 1, published=False, frames=3)
+    options = BenchOptions({"torch": RuntimeOptions("torch")}, (1, 2), 1, published=False, frames=3, turn=0)
     return list(run(options, copy.deepcopy(tiny_model()), lambda what: None))
 
 
@@ -68,7 +68,7 @@ def test_a_video_s_frames_have_their_cost(rows: list[Row]) -> None:
 
 
 def test_the_fast_mode_counts_its_own_work() -> None:
-    options = BenchOptions({"torch": RuntimeOptions("torch")}, (1,), 1, published=False, frames=2)
+    options = BenchOptions({"torch": RuntimeOptions("torch")}, (1,), 1, published=False, frames=2, turn=0)
     cases = {row.case: row for row in run(options, tiny_at(1024), lambda what: None)}
     whole, fast = cases["a frame, 1 object"].gflop, cases["a frame, 1 object, fast"].gflop
     assert fast < whole / 3

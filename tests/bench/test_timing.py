@@ -24,8 +24,23 @@ def test_the_slower_one_has_the_larger_number() -> None:
 
 def test_the_first_time_does_not_count_and_order_changes() -> None:
     done: list[str] = []
-    paired(lambda: done.append("a"), lambda: done.append("b"), rounds=3)
+    paired(lambda: done.append("a"), lambda: done.append("b"), rounds=3, turn=0)
     assert done == ["a", "b", "a", "b", "b", "a", "a", "b"]
     done.clear()
     assert single(lambda: done.append("c"), 4).median >= 0
     assert len(done) == 5
+
+
+def test_a_turn_lasts_and_counts_as_the_mean_of_its_runs() -> None:
+    done: list[str] = []
+
+    def rest(name: str, seconds: float) -> None:
+        done.append(name)
+        time.sleep(seconds)
+
+    pair = paired(lambda: rest("a", 0.05), lambda: rest("b", 0.005), rounds=1, turn=0.03)
+    assert done[:3] == ["a", "b", "a"]
+    assert done.count("a") == 2
+    assert 2 <= done.count("b") <= 7
+    assert pair.reference.median >= 50
+    assert pair.candidate.median >= 5
