@@ -3,7 +3,8 @@
 #
 #   cvat_function/deploy.sh cpu|gpu [interactor|tracker] [-- FURTHER ARGUMENTS OF nuctl deploy]
 #
-# EDGETAM_WEIGHTS, EDGETAM_DEVICE, EDGETAM_MAX_PIXELS and EDGETAM_CVAT_… become settings of the functions (docs/cvat.md).
+# EDGETAM_WEIGHTS, EDGETAM_DEVICE, EDGETAM_QUALITY, EDGETAM_MAX_PIXELS and EDGETAM_CVAT_… become settings of the functions
+# (docs/cvat.md). EDGETAM_QUALITY=fast deploys functions of their own, "EdgeTAM fast", beside the others.
 # For this script alone:
 #   EDGETAM_BAKE          weights in the image: edgetam (published, the default) or default (those of the package)
 #   EDGETAM_TORCH_INDEX   an extra package index for PyTorch, for a small CPU image
@@ -56,7 +57,8 @@ export CVAT_FUNCTIONS_REDIS_PORT="${CVAT_FUNCTIONS_REDIS_PORT:-6666}"
 settings=()
 while IFS='=' read -r name value; do
     case "$name" in
-        EDGETAM_WEIGHTS | EDGETAM_DEVICE | EDGETAM_MAX_PIXELS | EDGETAM_CVAT_* | CVAT_FUNCTIONS_REDIS_*)
+        EDGETAM_WEIGHTS | EDGETAM_DEVICE | EDGETAM_QUALITY | EDGETAM_MAX_PIXELS | EDGETAM_CVAT_* | \
+            CVAT_FUNCTIONS_REDIS_*)
             settings+=(--env "$name=$value")
             ;;
     esac
@@ -74,9 +76,23 @@ for function in "${functions[@]}"; do
     fi
 done
 
+# What annotators choose between in CVAT's list are functions: the fast one has a name and an image of its own.
+made="$(mktemp -d)"
+trap 'rm -rf "$made"' EXIT
+name_fast() {
+    sed -e 's/^  name: edgetam-.*/&-fast/' -e 's/^    name: EdgeTAM$/& fast/' -e 's/^    image: .*/&.fast/'
+}
+for function in "${functions[@]}"; do
+    mkdir "$made/$function"
+    case "${EDGETAM_QUALITY:-exact}" in
+        fast) name_fast ;;
+        *) cat ;;
+    esac < "$here/$function/$file" > "$made/$function/$file"
+done
+
 nuctl get project cvat --platform local > /dev/null 2>&1 || nuctl create project cvat --platform local
 for function in "${functions[@]}"; do
-    nuctl deploy --project-name cvat --path "$here/$function" --file "$here/$function/$file" --platform local \
+    nuctl deploy --project-name cvat --path "$here/$function" --file "$made/$function/$file" --platform local \
         --platform-config "{\"attributes\": {\"network\": \"${CVAT_NETWORK:-cvat_cvat}\"}}" \
         --run-as-user 1000 --run-as-group 1000 "${settings[@]}" "$@"
 done

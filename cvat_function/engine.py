@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, floor
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ class Engine:
     """The model and its encoded images; may be shared between threads.
 
     Args:
-        settings: weights, device, and how many images are kept.
+        settings: weights, device, quality, and how many images are kept.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -70,7 +70,8 @@ class Engine:
         """In eval mode, its trunk fused; loaded when it is first asked for, once for all threads.
 
         Raises:
-            ModelNotReady: weights or device are not there; the next call tries again.
+            ModelNotReady: weights or device are not there, or the weights have no fast mode; the next call
+                tries again.
         """
         with self._loading:
             if self._model is None:
@@ -106,10 +107,21 @@ class Engine:
             yield entry.image
 
     def _load(self) -> EdgeTAM:
-        from edgetam_model import accelerate, load_model, warm_up
+        from edgetam_model import (
+            ImageOptions,
+            ImagePredictor,
+            RuntimeOptions,
+            accelerate,
+            load_model,
+            warm_up,
+        )
 
+        quality = self.settings.quality
         try:
-            return warm_up(accelerate(load_model(self.settings.weights, self.settings.device)))
+            options = replace(RuntimeOptions.from_environment(), quality=quality)
+            model = accelerate(load_model(self.settings.weights, self.settings.device), options)
+            ImagePredictor(model, ImageOptions(quality=quality))  # what has no fast mode refuses it here
+            return warm_up(model)
         except (EdgeTAMError, ImportError, OSError, RuntimeError, MemoryError) as error:
             raise ModelNotReady(f"the model cannot be loaded: {error}") from error
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from edgetam_model import MediaLimits
 
 
+Quality = Literal["exact", "fast"]
+Lost = Literal["auto", "last", "null"]
+
+
 class Settings(BaseModel):
     """Every setting of the functions. `table` lists them as an admin reads them.
 
@@ -31,12 +35,17 @@ class Settings(BaseModel):
     device: str = Field(
         default="auto", validation_alias="EDGETAM_DEVICE", description="auto, cpu, cuda, cuda:N or mps"
     )
+    quality: Quality = Field(
+        default="exact",
+        validation_alias="EDGETAM_QUALITY",
+        description="fast: weights of the published size see 512 pixels, not 1024; smaller ones refuse it",
+    )
     reply: Literal["mask", "shapes"] = Field(
         default="mask",
         validation_alias="EDGETAM_CVAT_REPLY",
         description="clicks: mask (one, every CVAT) or shapes (one per box, with confidence; CVAT of 2026)",
     )
-    lost: Literal["auto", "last", "null"] = Field(
+    lost: Lost = Field(
         default="auto",
         validation_alias="EDGETAM_CVAT_LOST",
         description="tracks: an object out of sight keeps its last shape, becomes null, "

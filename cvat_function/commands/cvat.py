@@ -97,6 +97,11 @@ def _add_track(actions: Subparsers) -> None:
         "--weights", metavar="W", help="as `edgetam track` takes them (EDGETAM_WEIGHTS, else auto)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--quality",
+        choices=("exact", "fast"),
+        help="fast: weights of the published size see 512 pixels, not 1024; without it EDGETAM_QUALITY",
+    )
 
 
 def _add_undo(actions: Subparsers) -> None:
@@ -161,6 +166,7 @@ def run_track(args: argparse.Namespace) -> int:
         dry_run=args.dry_run,
         weights=args.weights,
         device=args.device,
+        quality=args.quality,
     )
     return tracking.run(job, as_json=args.json)
 

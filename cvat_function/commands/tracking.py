@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cvat_function.commands.progress import showing
 from cvat_function.commands.reaching import reach
+from cvat_function.settings import Quality
 from cvat_function.video.login import Login
 from cvat_function.video.receipt import Receipt, check_free
 from cvat_function.video.records import LabeledShape, Track
@@ -39,6 +40,7 @@ class TrackJob:
     dry_run: bool = False
     weights: str | None = None
     device: str = "auto"
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,12 @@ def _carry_out(server: CvatServer, job: TrackJob, plan: Plan) -> Outcome:
     weights = str(getattr(model.weights_info, "name", "unnamed"))
     sys.stderr.write(f"weights: {model.weights_info}\n")
     with showing("tracking", len(plan.frames.frames)) as progress:
-        followed = track(server, plan, model, progress)
+        followed = track(server, plan, model, progress, job.quality)
     receipt = Receipt(
         server=server.address,
         task=plan.task,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        weights=weights,
+        weights=" ".join(filter(None, (weights, job.quality))),
         first=plan.frames.frames[0],
         last=plan.frames.frames[-1] if followed.last is None else followed.last,
         jobs=uploads(plan, followed),

@@ -11,6 +11,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from cvat_function.settings import Quality
 from cvat_function.shapes import shape_of_mask, shape_prompt
 from cvat_function.video.frames import FrameMap
 from cvat_function.video.seeds import Seed
@@ -82,18 +83,27 @@ class Followed:
 
 
 def follow(
-    model: EdgeTAM, fetch: Callable[[int], bytes], frames: FrameMap, seeds: Sequence[Seed], progress: Progress
+    model: EdgeTAM,
+    fetch: Callable[[int], bytes],
+    frames: FrameMap,
+    seeds: Sequence[Seed],
+    progress: Progress,
+    quality: Quality | None = None,
 ) -> Followed:
     """Track all seeds to the end of the range.
 
     Ctrl-C, or a frame that cannot be had, ends it early; what is finished by then is the answer.
 
+    Args:
+        quality: None: as the model is set.
+
     Raises:
+        InputError: `quality`, the weights have no fast mode.
         EdgeTAMError: a frame with a seed on it cannot be had or read, or is of another size than promised.
     """
     sights: dict[int, list[Sight]] = {seed.number: [] for seed in seeds}
     last: int | None = None
-    with VideoTracker(model).open(TaskFrames(fetch, frames.frames)) as session:
+    with VideoTracker(model).open(TaskFrames(fetch, frames.frames), quality=quality) as session:
         begin = _prompt(session, seeds, frames)
         try:
             for count, result in enumerate(session.propagate(begin), start=1):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cvat_function.settings import Quality
 from cvat_function.video.frames import FrameMap, map_frames
 from cvat_function.video.receipt import JobUpload, Receipt, Standing, standing_of
 from cvat_function.video.records import Annotations, Job, LabeledShape, Track
@@ -107,11 +108,15 @@ def _flat(jobs: tuple[Job, ...]) -> tuple[Job, ...]:
     return jobs
 
 
-def track(server: CvatServer, plan: Plan, model: EdgeTAM, progress: Progress) -> Followed:
-    """Track the plan's seeds through its frames, fetched from the server on the way."""
-    return follow(
-        model, lambda number: server.frame(plan.place, number), plan.frames, plan.chosen.seeds, progress
-    )
+def track(
+    server: CvatServer, plan: Plan, model: EdgeTAM, progress: Progress, quality: Quality | None = None
+) -> Followed:
+    """Track the plan's seeds through its frames, fetched from the server on the way; see `follow`."""
+
+    def fetch(number: int) -> bytes:
+        return server.frame(plan.place, number)
+
+    return follow(model, fetch, plan.frames, plan.chosen.seeds, progress, quality)
 
 
 def uploads(plan: Plan, followed: Followed) -> tuple[JobUpload, ...]:

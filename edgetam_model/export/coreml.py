@@ -113,13 +113,13 @@ def export_coreml(
 
 
 def _write(part: nn.Module, spec: PartSpec, model: EdgeTAM, options: CoremlOptions, path: Path) -> None:
-    package = compressed(_converted(part, spec, options), part_precision(options.precision, spec.name))
+    package = compressed(converted(part, spec, options), part_precision(options.precision, spec.name))
     _describe(package, spec, model, options)
-    _save(package, path)
+    save(package, path)
 
 
-def _converted(part: nn.Module, spec: PartSpec, options: CoremlOptions) -> Any:
-    """A coremltools MLModel."""
+def converted(part: nn.Module, spec: PartSpec, options: CoremlOptions) -> Any:
+    """A coremltools MLModel of one part, its weights not compressed."""
     import coremltools as ct
 
     with torch.no_grad():
@@ -163,7 +163,7 @@ def _meaning(one: TensorSpec) -> str:
     return f"{one.meaning} ({' x '.join(map(str, one.shape))}, {one.kind})"
 
 
-def _save(package: Any, path: Path) -> None:
+def save(package: Any, path: Path) -> None:
     """The package without what differs from run to run: dates, random names, and notes for debuggers."""
     package.get_spec().description.metadata.userDefined.pop(
         "com.github.apple.coremltools.conversion_date", ""

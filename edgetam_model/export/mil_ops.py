@@ -72,6 +72,11 @@ def layer_norm(
     return np.asarray(normed if beta is None else normed + beta)
 
 
+def rsqrt(x: Array, epsilon: Any = 1e-12) -> Array:
+    """One over the square root."""
+    return np.asarray(1 / np.sqrt(x + np.float32(epsilon)), np.float32)
+
+
 def gelu(x: Array, mode: str = "EXACT") -> Array:
     """The exact one only."""
     if mode != "EXACT":
@@ -213,7 +218,8 @@ def _of_two(how: Callable[..., Any]) -> Callable[..., Array]:
 
 
 _WHOLE = (
-    *(cast, linear, matmul, softmax, scaled_dot_product_attention, layer_norm, gelu, softplus, sigmoid),
+    *(cast, linear, matmul, softmax, scaled_dot_product_attention, layer_norm, rsqrt, gelu),
+    *(softplus, sigmoid),
     *(concat, stack, split, reshape, transpose, expand_dims, squeeze, slice_by_index, pad, tile, fill_like),
     *(clip, select, reduce_argmax),
     *(avg_pool, conv, conv_transpose, upsample_bilinear, upsample_nearest_neighbor),

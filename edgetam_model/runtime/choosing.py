@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import threading
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 from weakref import WeakKeyDictionary
 
 import torch
 
-from edgetam_model.errors import InputError
+from edgetam_model.errors import EdgeTAMError, InputError
 from edgetam_model.model import EdgeTAM
 from edgetam_model.options import Quality, check_quality
 from edgetam_model.runtime.graphs import Backend
@@ -21,8 +22,11 @@ from edgetam_model.runtime.quality import FAST_SIDE, fast, resized
 from edgetam_model.runtime.static_parts import StaticParts
 from edgetam_model.runtime.torch_parts import TorchBackend
 
-Runtime = Literal["auto", "torch", "compiled", "openvino"]
-Precision = Literal["auto", "fp32", "bf16"]
+if TYPE_CHECKING:
+    from edgetam_model.runtime.coreml_parts import CoremlBackend
+
+Runtime = Literal["auto", "torch", "compiled", "openvino", "coreml"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 RUNTIME_VARIABLE, PRECISION_VARIABLE = "EDGETAM_RUNTIME", "EDGETAM_PRECISION"
 THREADS_VARIABLE, QUALITY_VARIABLE = "EDGETAM_THREADS", "EDGETAM_QUALITY"
 
@@ -34,10 +38,11 @@ class RuntimeOptions:
     """Who computes, and how.
 
     Attributes:
-        runtime: "torch" as the modules are, "compiled" by PyTorch, "openvino" on a processor; "auto":
-            OpenVINO where it is installed and the model on the CPU, else "torch".
+        runtime: "torch" as the modules are, "compiled" by PyTorch, "openvino" on a processor, "coreml" on
+            macOS; "auto", for a model on the CPU: Core ML on macOS where coremltools is installed and its
+            numbers are PyTorch's, else OpenVINO where it is installed; else "torch".
         precision: "fp32" keeps every mask; "bf16" computes some parts in bfloat16, where the processor
-            has units for it; "auto": fp32.
+            has units for it; "fp16" is Core ML's alone; "auto": fp32.
         threads: for OpenVINO; 0: one for each core.
         quality: "exact", or "fast": a published-size model sees half as many pixels each way, see `quality`.
 
@@ -147,38 +152,70 @@ _lock = threading.Lock()
 
 def _computed(model: EdgeTAM, options: RuntimeOptions) -> EdgeTAM:
     """`accelerate` but for the quality."""
-    kind = options.runtime if options.runtime != "auto" else _best(model)
-    if kind == "torch":
-        if options.precision == "bf16":
-            raise InputError("precision", "expected fp32 with the runtime torch, got bf16")
-        model.runtime = None
-        _log.info("computed by PyTorch, fp32, %s", model.device)
-        return model
-    backend = _backend(kind, model, options)
-    model.runtime = StaticParts(model, backend)
-    _log.info("computed by %s", backend.name)
+    backend = _best(model, options) if options.runtime == "auto" else _named(options.runtime, model, options)
+    model.runtime = None if backend is None else StaticParts(model, backend)
+    _log.info("computed by %s", f"PyTorch, fp32, {model.device}" if backend is None else backend.name)
     return model
 
 
-def _best(model: EdgeTAM) -> Literal["torch", "openvino"]:
-    return "openvino" if model.device.type == "cpu" and has_openvino() else "torch"
+def _best(model: EdgeTAM, options: RuntimeOptions) -> Backend | None:
+    """See `RuntimeOptions.runtime`; None: PyTorch as it is."""
+    if model.device.type == "cpu" and has_coreml() and options.precision != "bf16":
+        try:
+            backend = _coreml(model, options)
+            backend.prove()
+        except EdgeTAMError as error:
+            _log.warning("Core ML is not used: %s", error)
+        else:
+            return backend
+    kind: Runtime = "openvino" if model.device.type == "cpu" and has_openvino() else "torch"
+    return _named(kind, model, options)
 
 
-def _backend(kind: str, model: EdgeTAM, options: RuntimeOptions) -> Backend:
-    bf16 = options.precision == "bf16"
+def _named(kind: Runtime, model: EdgeTAM, options: RuntimeOptions) -> Backend | None:
+    """None: PyTorch as it is."""
+    known = {"torch": ("fp32",), "coreml": ("fp32", "fp16")}.get(kind, ("fp32", "bf16"))
+    if options.precision not in ("auto", *known):
+        expected = " or ".join(known)
+        raise InputError("precision", f"expected {expected} with the runtime {kind}, got {options.precision}")
+    if kind == "torch":
+        return None
     if model.dtype != torch.float32:
         raise InputError("runtime", f"expected a model in float32, got {model.dtype}")
     if kind == "compiled":
-        return TorchBackend(model, compiled=True, bf16=bf16)
+        return TorchBackend(model, compiled=True, bf16=options.precision == "bf16")
+    if model.device.type != "cpu":
+        raise InputError("runtime", f"expected a model on the CPU for {kind}, got {model.device}")
+    return _coreml(model, options) if kind == "coreml" else _openvino(model, options)
+
+
+def _openvino(model: EdgeTAM, options: RuntimeOptions) -> Backend:
     if not has_openvino():
         raise InputError("runtime", 'openvino is not installed: pip install "edgetam-labeling[fast]"')
-    if model.device.type != "cpu":
-        raise InputError("runtime", f"expected a model on the CPU for openvino, got {model.device}")
+    bf16 = options.precision == "bf16"
     if bf16 and not has_bf16_units():
         raise InputError("precision", "this processor has no units for bf16, expected fp32")
     from edgetam_model.runtime.openvino_parts import OpenVinoBackend
 
     return OpenVinoBackend(model, bf16=bf16, threads=options.threads)
+
+
+def _coreml(model: EdgeTAM, options: RuntimeOptions) -> CoremlBackend:
+    if not has_coreml():
+        if platform.system() == "Darwin":
+            raise InputError(
+                "runtime", 'coremltools is not installed: pip install "edgetam-labeling[export]"'
+            )
+        problem = f"Core ML computes on macOS alone, and this is {platform.system()}"
+        raise InputError("runtime", f"expected auto, torch, compiled or openvino: {problem}")
+    from edgetam_model.runtime.coreml_parts import CoremlBackend
+
+    return CoremlBackend(model, half=options.precision == "fp16")
+
+
+def has_coreml() -> bool:
+    """Whether this is macOS, with coremltools."""
+    return platform.system() == "Darwin" and find_spec("coremltools") is not None
 
 
 def has_openvino() -> bool:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvat_function.agent import create
+from cvat_function.agent import create, settings_of
 from cvat_function.agent_interaction import InteractionFunction, KeptImage
 from cvat_function.agent_tracking import TrackingFunction
 from cvat_function.shapes import TYPES, Shape, shape_mask, shape_of_mask
@@ -134,6 +134,22 @@ def test_the_kind_is_named_where_it_is_wrong() -> None:
 def test_weights_that_are_not_there_end_the_agent_at_its_start(tmp_path: Path) -> None:
     with pytest.raises(EdgeTAMError, match=r"nowhere\.safetensors"):
         create("interactor", str(tmp_path / "nowhere.safetensors"), "cpu")
+
+
+def test_a_quality_is_asked_for_or_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EDGETAM_QUALITY", raising=False)
+    assert settings_of("default", "cpu", "auto", "fast").quality == "fast"
+    assert settings_of("default", "cpu", "auto", "auto").quality == "exact"
+    monkeypatch.setenv("EDGETAM_QUALITY", "fast")
+    assert settings_of("default", "cpu", "auto", "auto").quality == "fast"
+    assert settings_of("default", "cpu", "auto", "exact").quality == "exact"
+
+
+def test_a_quality_that_cannot_be_had_ends_the_agent_at_its_start() -> None:
+    with pytest.raises(InputError, match="quality: expected auto, exact or fast"):
+        create("tracker", "default", "cpu", quality="best")  # type: ignore[arg-type]
+    with pytest.raises(EdgeTAMError, match="these weights have no fast mode"):
+        create("tracker", "default", "cpu", quality="fast")
 
 
 def test_without_the_sdk_it_says_what_to_install() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -158,6 +159,9 @@ from pathlib import Path
 name, arguments = Path(sys.argv[0]).name, sys.argv[1:]
 with open(os.environ["CALLS"], "a") as calls:
     print(json.dumps([name, *arguments]), file=calls)
+if arguments[0] == "deploy":
+    file = Path(arguments[arguments.index("--file") + 1])
+    Path(os.environ["CALLS"]).with_name(file.parent.name + ".yaml").write_text(file.read_text())
 if arguments[0] == "inspect":
     print(os.environ["DASHBOARD"])
     sys.exit(0 if os.environ["DASHBOARD"] else 1)
@@ -186,6 +190,10 @@ class Deployment:
         done = subprocess.run([DEPLOY, *arguments], env=env, capture_output=True, text=True, check=False)
         return done, [json.loads(line) for line in calls.read_text().splitlines()]
 
+    def function(self, kind: str) -> Any:
+        """What was deployed as this kind."""
+        return yaml.safe_load((self.folder / f"{kind}.yaml").read_text())
+
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
@@ -211,9 +219,24 @@ def test_a_deployment_builds_one_image_and_deploys_both(deployment: Deployment, 
     assert [Path(option(call, "--path")[0]).name for call in deploys] == list(KINDS)
     for call in deploys:
         assert Path(option(call, "--file")[0]).name == TARGETS[target]
-        assert Path(option(call, "--file")[0]).is_file()
         assert json.loads(option(call, "--platform-config")[0]) == {"attributes": {"network": "cvat_cvat"}}
         assert option(call, "--run-as-user") == ["1000"]
+    for kind in KINDS:
+        assert deployment.function(kind) == function_file(kind, TARGETS[target])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_fast_function_stands_beside_the_exact_one(deployment: Deployment, target: str) -> None:
+    done, calls = deployment.run(target, EDGETAM_QUALITY="fast")
+    assert done.returncode == 0, done.stderr
+    assert all("EDGETAM_QUALITY=fast" in option(call, "--env") for call in calls if call[1] == "deploy")
+    for kind in KINDS:
+        exact, fast = function_file(kind, TARGETS[target]), deployment.function(kind)
+        assert fast["metadata"].pop("name") == f"{exact['metadata'].pop('name')}-fast"
+        annotations = [file["metadata"]["annotations"] for file in (exact, fast)]
+        assert [one.pop("name") for one in annotations] == ["EdgeTAM", "EdgeTAM fast"]
+        assert fast["spec"]["build"].pop("image") == f"{exact['spec']['build'].pop('image')}.fast"
+        assert fast == exact
 
 
 def test_settings_are_handed_on_and_nothing_else(deployment: Deployment) -> None:
@@ -282,5 +305,8 @@ def test_the_manual_names_what_is_there() -> None:
         )
         (trigger,) = spec["triggers"].values()
         assert f"{trigger['attributes']['maxRequestBodySize'] >> 20} MiB" in manual
-    assert re.findall(r"^cvat_function/deploy\.sh (\w+)", manual.replace("   ", ""), re.MULTILINE) == ["cpu"]
+    assert re.findall(r"^cvat_function/deploy\.sh (\w+)", manual.replace("   ", ""), re.MULTILINE) == [
+        "cpu",
+        "cpu",
+    ]
     assert "--function-module cvat_function.agent" in manual

@@ -9,9 +9,11 @@ import pytest
 from torch import nn
 
 from cvat_function.engine import Engine, ModelNotReady, Rgb
-from cvat_function.settings import Settings
+from cvat_function.settings import Quality, Settings
 from edgetam_model import InputError, Prompt
+from edgetam_model.weights import save_weights
 from tests.cvat_function.nuclio_fixtures import picture, tiny_weights
+from tests.models import tiny_at
 
 CLICK = Prompt(points=[[30, 20]], labels=[1])
 
@@ -84,6 +86,22 @@ def test_a_model_that_cannot_be_loaded_is_tried_again(tmp_path: Path, weights: s
             ask(engine, b"a")
     (tmp_path / weights).write_bytes((tmp_path / "tiny.safetensors").read_bytes())
     if device == "cpu":
+        ask(engine, b"a")
+
+
+@pytest.mark.parametrize(("quality", "side"), [("exact", 576), ("fast", 512)])
+def test_a_quality_is_a_function_s_own(tmp_path: Path, quality: Quality, side: int) -> None:
+    path = tmp_path / "larger.safetensors"
+    larger = tiny_at(576)
+    save_weights(path, larger.state_dict(), larger.config, trained=False)
+    engine = Engine(Settings(weights=str(path), device="cpu", quality=quality))
+    assert engine.model.config.image_size == side
+    assert ask(engine, b"a").shape == (side // 4, side // 4)
+
+
+def test_small_weights_say_that_they_have_no_fast_mode() -> None:
+    engine = Engine(Settings(weights="default", device="cpu", quality="fast"))
+    with pytest.raises(ModelNotReady, match="these weights have no fast mode"):
         ask(engine, b"a")
 
 

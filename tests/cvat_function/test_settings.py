@@ -16,6 +16,7 @@ def test_every_setting_is_read() -> None:
         {
             "EDGETAM_WEIGHTS": "project-7/v0003",
             "EDGETAM_DEVICE": "cuda:1",
+            "EDGETAM_QUALITY": "fast",
             "EDGETAM_CVAT_REPLY": "shapes",
             "EDGETAM_CVAT_LOST": "null",
             "EDGETAM_CVAT_IMAGES": "9",
@@ -25,6 +26,7 @@ def test_every_setting_is_read() -> None:
         }
     )
     assert (settings.weights, settings.device, settings.reply) == ("project-7/v0003", "cuda:1", "shapes")
+    assert settings.quality == "fast"
     assert (settings.lost, settings.images, settings.max_objects) == ("null", 9, 3)
     assert (settings.limits.max_bytes, settings.limits.max_pixels) == (1000, 2000)
 
@@ -34,6 +36,7 @@ def test_every_setting_is_read() -> None:
     [
         ("EDGETAM_CVAT_REPLY", "both"),
         ("EDGETAM_CVAT_LOST", "none"),
+        ("EDGETAM_QUALITY", "best"),
         ("EDGETAM_CVAT_IMAGES", "0"),
         ("EDGETAM_CVAT_IMAGES", "many"),
         ("EDGETAM_MAX_PIXELS", "-1"),

@@ -91,6 +91,7 @@ def test_norms_and_curves() -> None:
     for name, curve in curves.items():
         same(OPERATIONS[name](x), curve(tensor))
     same(OPERATIONS["softmax"](x, -1), tensor.softmax(-1))
+    same(OPERATIONS["rsqrt"](x * x, np.float32(0.1)), (tensor * tensor + 0.1).rsqrt())
     weight, bias = _tensors(drawn(4, 16), beta[:4])
     same(OPERATIONS["linear"](x, drawn(4, 16), beta[:4]), F.linear(tensor, weight, bias))
 

@@ -372,3 +372,10 @@ def test_what_does_not_fit_is_said(server: TaskServer, words: tuple[str, ...], p
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(EdgeTAMError, match="cannot be reached"):
         call("track", "--server", "http://127.0.0.1:9", "--task", "7", "--range", "1-2")
+
+
+def test_small_weights_refuse_the_fast_mode_before_anything_is_sent(server: TaskServer) -> None:
+    before = server.annotations([31])
+    with pytest.raises(InputError, match="quality: expected exact: these weights have no fast mode"):
+        tracking(server, "--job", "31", "--range", "1-3", "--quality", "fast")
+    assert server.annotations([31]) == before

@@ -83,6 +83,11 @@ def test_every_object_is_followed_from_its_own_first_frame() -> None:
     assert followed.failure is None
 
 
+def test_small_weights_refuse_the_fast_mode() -> None:
+    with pytest.raises(InputError, match="quality: expected exact: these weights have no fast mode"):
+        follow(tiny_model(), image, FRAMES, [seed(1, key(2))], lambda _: None, "fast")
+
+
 def test_what_a_person_called_outside_is_not_to_be_seen() -> None:
     followed = follow(tiny_model(), image, FRAMES, [seed(1, key(2), key(3, None), key(6))], lambda _: None)
     seen = {sight.frame: sight.shape for sight in followed.sights[1]}
