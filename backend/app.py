@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from backend import acts, events, metrics
-from backend.access import Unauthorized
+from backend.access import Forbidden, Unauthorized
 from backend.fit_schedule import FitSchedule
 from backend.gate import Asked, Client, WrongHost
 from backend.jobs import QueueFull, QueueUnavailable
@@ -49,6 +49,7 @@ JSON_TYPE = "application/json"  # asked for: what a foreign web page can have a 
 STATUS: tuple[tuple[type[EdgeTAMError], HTTPStatus], ...] = (
     (InputError, HTTPStatus.BAD_REQUEST),
     (Unauthorized, HTTPStatus.UNAUTHORIZED),
+    (Forbidden, HTTPStatus.FORBIDDEN),
     (WrongHost, HTTPStatus.MISDIRECTED_REQUEST),
     (TooManyRequests, HTTPStatus.TOO_MANY_REQUESTS),
     (QueueFull, HTTPStatus.TOO_MANY_REQUESTS),
@@ -88,6 +89,7 @@ def _add_protocol(app: Flask, services: Services) -> None:
     @app.post("/setup")
     def setup() -> Response:
         asked = _body(SetupRequest)
+        _client().require(project_id(asked.project))
         config = parse_label_config(asked.label_config) if asked.label_config else None
         if asked.extra_params:
             log.info(
@@ -100,12 +102,16 @@ def _add_protocol(app: Flask, services: Services) -> None:
 
     @app.post("/predict")
     def predict() -> Response:
-        return jsonify(services.answers.predict(_body(PredictRequest)))
+        asked = _body(PredictRequest)
+        for project in asked.projects:
+            _client().require(project)
+        return jsonify(services.answers.predict(asked))
 
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:
         schedule = FitSchedule.from_settings(services.settings)
         event = _body(WebhookRequest)
+        _client().require(project_id(event.project_id))
         job = events.record(event, services.queue, schedule)
         if job is None:
             return jsonify(status="ignored"), HTTPStatus.OK
@@ -115,8 +121,10 @@ def _add_protocol(app: Flask, services: Services) -> None:
 
     @app.get("/versions")
     def versions() -> Response:
-        # Label Studio asks without a project, and gets the versions of all.
-        return jsonify(versions=services.models.versions(project_id(request.args.get("project"))))
+        # Label Studio asks without a project, and gets the versions of all that it may know.
+        project = project_id(request.args.get("project")) or _client().project
+        _client().require(project)
+        return jsonify(versions=services.models.versions(project))
 
 
 def _add_monitoring(app: Flask, services: Services) -> None:
@@ -141,7 +149,10 @@ def _add_monitoring(app: Flask, services: Services) -> None:
     @app.route("/api/<path:rest>", methods=["GET", "POST"])
     def api(rest: str) -> Response:
         asked = services.pages
-        page = asked.answer(request.method, f"/api/{rest}", request.get_data(cache=False)) if asked else None
+        if asked is None:
+            raise NotFound
+        body = request.get_data(cache=False)
+        page = asked.answer(request.method, f"/api/{rest}", body, _client().project)
         if page is None:
             raise NotFound
         if request.method == "POST" and page.status < HTTPStatus.BAD_REQUEST:
@@ -150,6 +161,7 @@ def _add_monitoring(app: Flask, services: Services) -> None:
 
     @app.get("/metrics")
     def numbers() -> Response:
+        _client().require()
         families = services.own_families()
         try:
             families += services.queue_families()
@@ -190,7 +202,7 @@ def _add_errors(app: Flask, services: Services) -> None:
     def expected(error: EdgeTAMError) -> Response:
         status = next(status for kind, status in STATUS if isinstance(error, kind))
         services.requests.fail(type(error).__name__)
-        client: Client = g.client
+        client = _client()
         who = fields(who=client.who, address=client.address)
         log.log(_level(status), "%s: %s", _route(request), error, extra=who)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -256,6 +268,11 @@ def _enter(services: Services, busy: threading.BoundedSemaphore) -> None:
     g.holds = True
 
 
+def _client() -> Client:
+    client: Client = g.client
+    return client
+
+
 def _asked(asked: Request) -> Asked:
     headers = asked.headers
     forwarded = tuple(headers.getlist("X-Forwarded-For"))
@@ -269,7 +286,7 @@ def _let_go(busy: threading.BoundedSemaphore) -> None:
 
 def _leave(services: Services, response: Response) -> Response:
     """Count the request, and tell of it in the log: neither its body nor its query."""
-    client: Client = g.client
+    client = _client()
     seconds = time.monotonic() - g.begun
     route, status = _route(request), response.status_code
     services.requests.add(route, status, seconds)

@@ -30,11 +30,21 @@ class Delivery:
         self._told = False
 
     def deliver(
-        self, task: int | None, work: VideoWork, found: Found, version: str, job: str, *, may_retry: bool
+        self,
+        task: int | None,
+        work: VideoWork,
+        found: Found,
+        version: str,
+        job: str,
+        *,
+        project: str = "",
+        may_retry: bool,
     ) -> str:
         """Store what a job found as the task's prediction of this version.
 
         Args:
+            project: Label Studio's number of the one that the job says the task belongs to: whoever asked
+                may have named another one's task. Empty: it does not say.
             may_retry: whether the job may be tried again where Label Studio does not answer.
 
         Returns:
@@ -52,6 +62,11 @@ class Delivery:
             return "nothing to deliver"
         prediction = work.prediction(found, self._options, job, version)
         try:
+            if project and not self._site.has_task(project, task):
+                log.warning(
+                    "the track of task %s is not delivered: project %s has no such task", task, project
+                )
+                return f"not delivered: Label Studio has no task {task} in project {project}"
             number = store(self._site, task, prediction)
         except LabelStudioError as error:
             passing = error.status is None or error.status == 429 or error.status >= 500

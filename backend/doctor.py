@@ -38,6 +38,7 @@ ASKED_PROJECTS = 20  # Label Studio asks every backend of a project for its heal
 CLOCK_SECONDS = 5.0  # two machines that follow a time server differ by milliseconds
 SMALLEST_IMAGE = b"P6 1 1 255\n\0\0\0"  # one black pixel
 QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
+SMALL = "default"  # weights that the package brings
 TITLE = "EdgeTAM"  # what `edgetam connect` calls the backend
 
 
@@ -174,6 +175,9 @@ def check_model(settings: Settings) -> Check:
     if not getattr(model.weights_info, "trained", False):
         cure = "`edgetam weights fetch`, or bring the file: `edgetam weights import FILE`"
         return Check("model", "fail", found, cure)
+    if getattr(model.weights_info, "name", "") == SMALL:
+        cure = "`edgetam weights fetch`, or `edgetam weights import FILE`: production wants published ones"
+        return Check("model", "warn", found, cure)
     return Check("model", "ok", found)
 
 

@@ -72,6 +72,7 @@ class FitSchedule:
         gathering = Gathering(f"{KIND}:{project}", count, self.seconds, "annotations")
         options = JobOptions(
             queue="fit",
+            project=str(project),
             title=f"training of project {project}",
             timeout=TIMEOUT,
             max_attempts=ATTEMPTS,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from backend.access import Access, Unauthorized
+from backend.access import Access, Forbidden, Unauthorized, Visitor
 from backend.clients import Network, client_address, is_known_host, parse_network
 from backend.rates import Buckets, Rate, TooManyRequests
 from backend.settings import Settings
@@ -39,10 +39,26 @@ class Asked:
 
 @dataclass(frozen=True)
 class Client:
-    """Who asks. `who`: the user, `token`, or empty where nobody is asked; `address`: where from."""
+    """Who asks.
+
+    Attributes:
+        who: the user, `token`, `project-7`, or empty where nobody is asked.
+        address: where from.
+        project: the only one that this client may touch; empty: all of them.
+    """
 
     who: str
     address: str
+    project: str = ""
+
+    def require(self, project: str = "") -> None:
+        """Let pass what concerns this project; empty: all of them, or nobody knows which.
+
+        Raises:
+            Forbidden: the client may touch another one alone.
+        """
+        if self.project and project != self.project:
+            raise Forbidden(f"this token is for project {self.project} alone")
 
     def __str__(self) -> str:
         return f"{self.who or 'somebody'} at {self.address}"
@@ -102,14 +118,14 @@ class Gate:
             )
         address = self.client(asked).address
         try:
-            who = self._known(asked.authorization, address)
+            found = self._known(asked.authorization, address)
         except Unauthorized:
             self._count(address)
             raise
-        self._count(f"{who}@{address}" if who else address)
-        return Client(who, address)
+        self._count(f"{found.who}@{address}" if found.who else address)
+        return Client(found.who, address, found.project)
 
-    def _known(self, authorization: str | None, address: str) -> str:
+    def _known(self, authorization: str | None, address: str) -> Visitor:
         """Who it is; a wrong password is counted, no password is none."""
         guesses = self.passwords if authorization and not self.access.is_open else None
         if guesses and (wait := self.buckets.ask("look", f"passwords:{address}", guesses)):

@@ -203,6 +203,7 @@ class JobStatus:
         failures: how many of them failed or died.
         parts: how many parts are readable. They may become fewer when `attempt` grows.
         error: why it failed, was cancelled or waits for another try, in plain words.
+        project: whose job it is; empty where nobody said.
     """
 
     id: str
@@ -224,6 +225,7 @@ class JobStatus:
     started: float
     ended: float
     error: str
+    project: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -238,7 +240,11 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A live worker. `job` is empty while it waits; `rate` in frames per second; `started` since 1970."""
+    """A live worker.
+
+    `job` is empty while it waits; `rate` in frames per second; `started` since 1970; `memory` in bytes, 0
+    where its system, or its release, does not tell.
+    """
 
     name: str
     host: str
@@ -247,6 +253,7 @@ class WorkerStatus:
     job: str
     rate: float
     started: float
+    memory: int = 0
 
 
 @dataclass(frozen=True)

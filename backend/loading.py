@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
@@ -39,6 +40,7 @@ class BackgroundModel:
         self._loaded: Future[EdgeTAM] = Future()
         self._made: Future[EdgeTAM] = Future()
         self._started = threading.Lock()
+        self._seconds = 0.0
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     @classmethod
@@ -89,6 +91,11 @@ class BackgroundModel:
         return self._thread.is_alive()
 
     @property
+    def load_seconds(self) -> float:
+        """How long it took until it could answer; 0 before that."""
+        return self._seconds
+
+    @property
     def problem(self) -> str:
         """Why it cannot be loaded; empty unless the state is "failed"."""
         return str(self._made.exception() or "") if self._made.done() else ""
@@ -125,9 +132,12 @@ class BackgroundModel:
 
     def _run(self) -> None:
         try:
+            begun = time.monotonic()
             model = self._load()
             self._loaded.set_result(model)
-            self._made.set_result(self._prepare(model) if self._prepare else model)
+            prepared = self._prepare(model) if self._prepare else model
+            self._seconds = time.monotonic() - begun
+            self._made.set_result(prepared)
         except LOAD_ERRORS as error:
             problem = ModelNotReady(f"the model cannot be loaded: {error}")
             problem.__cause__ = error

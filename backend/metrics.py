@@ -124,6 +124,7 @@ def queue_families(stats: QueueStats, workers: Sequence[WorkerStatus]) -> list[F
         for (kind, state), count in sorted(stats.ended.items())
     ]
     rates = [("", {"worker": worker.name}, worker.rate) for worker in workers]
+    memory = [("", {"worker": worker.name}, float(worker.memory)) for worker in workers if worker.memory]
     return [
         Family("edgetam_queue_waiting", "gauge", "Jobs that wait.", waiting),
         Family("edgetam_queue_oldest_seconds", "gauge", "Seconds that the first job has waited.", oldest),
@@ -131,6 +132,7 @@ def queue_families(stats: QueueStats, workers: Sequence[WorkerStatus]) -> list[F
         Family("edgetam_jobs_ended_total", "counter", "Jobs that ended, by how.", ended),
         Family.gauge("edgetam_workers", "Live workers.", stats.workers),
         Family("edgetam_worker_frames_per_second", "gauge", "What a worker does at present.", rates),
+        Family("edgetam_worker_memory_bytes", "gauge", "Memory that a worker occupies.", memory),
     ]
 
 
@@ -161,13 +163,20 @@ def process_families() -> list[Family]:
         "Processor time of the server.",
         [("", {}, times.user + times.system)],
     )
+    size = resident_bytes()
+    if not size:
+        return [release, cpu]
+    memory = Family.gauge("process_resident_memory_bytes", "Memory that the server occupies.", size)
+    return [release, cpu, memory]
+
+
+def resident_bytes() -> int:
+    """Memory that this process occupies; 0 where the system does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
-        return [release, cpu]
-    size = float(pages * os.sysconf("SC_PAGE_SIZE"))
-    memory = Family.gauge("process_resident_memory_bytes", "Memory that the server occupies.", size)
-    return [release, cpu, memory]
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _release() -> str:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from backend.jobs import QUEUES, JobStatus, QueueStats, WorkerStatus
 
 JOBS = 50  # newest ones that are listed; those that workers hold are listed in any case
+LOOK_BACK = 500  # newest jobs of all among which those of one project are looked for
 FAILURES = 30
 
 
@@ -147,21 +148,25 @@ class Overview:
         return asdict(self)
 
 
-def overview(queue: JobReader, model: ModelView, problems: Sequence[LoggedProblem] = ()) -> Overview:
+def overview(
+    queue: JobReader, model: ModelView, problems: Sequence[LoggedProblem] = (), project: str = ""
+) -> Overview:
     """Ask the queue for everything once.
 
     Args:
         queue: a `JobQueue`.
         model: what answers.
         problems: of requests, newest first.
+        project: the only one whose jobs are told of; empty: all of them. How many wait is told of all.
 
     Raises:
         QueueUnavailable: the queue cannot be asked.
     """
-    stats, workers, newest = queue.stats(), queue.workers(), queue.recent(JOBS)
+    stats, workers = queue.stats(), queue.workers()
+    newest = of_project(queue.recent(LOOK_BACK if project else JOBS), project)[:JOBS]
     known = {job.id: job for job in newest}
     held = queue.statuses(worker.job for worker in workers if worker.job and worker.job not in known)
-    jobs = sorted([*newest, *held.values()], key=_rank)
+    jobs = sorted([*newest, *of_project(held.values(), project)], key=_rank)
     titles = {job.id: job.title for job in jobs}
     return Overview(
         now=time.time(),
@@ -169,9 +174,14 @@ def overview(queue: JobReader, model: ModelView, problems: Sequence[LoggedProble
         queues=tuple(QueueView(name, stats.waiting[name], stats.oldest[name]) for name in QUEUES),
         running=stats.running,
         jobs=tuple(job_view(job) for job in jobs),
-        workers=tuple(_worker_view(worker, titles) for worker in workers),
-        failures=failures(queue.dead(FAILURES), problems),
+        workers=tuple(_worker_view(worker, titles, hide=bool(project)) for worker in workers),
+        failures=failures(of_project(queue.dead(LOOK_BACK if project else FAILURES), project), problems),
     )
+
+
+def of_project(jobs: Iterable[JobStatus], project: str) -> list[JobStatus]:
+    """Those of one project; empty: all of them."""
+    return [job for job in jobs if not project or job.project == project]
 
 
 def _rank(job: JobStatus) -> tuple[int, int, float]:
@@ -224,6 +234,8 @@ def failures(dead: Iterable[JobStatus], problems: Iterable[LoggedProblem] = ()) 
     return tuple(ordered[:FAILURES])
 
 
-def _worker_view(worker: WorkerStatus, titles: dict[str, str]) -> WorkerView:
-    title = titles.get(worker.job, "")
-    return WorkerView(worker.name, worker.host, worker.queues, worker.job, title, worker.rate, worker.started)
+def _worker_view(worker: WorkerStatus, titles: dict[str, str], *, hide: bool) -> WorkerView:
+    """`hide`: name no job but those that have a title here."""
+    job = "" if hide and worker.job not in titles else worker.job
+    title = titles.get(job, "")
+    return WorkerView(worker.name, worker.host, worker.queues, job, title, worker.rate, worker.started)

@@ -26,8 +26,11 @@ class Page:
 class Pages(Protocol):
     """The status page and its JSON."""
 
-    def answer(self, method: str, path: str, body: bytes) -> Page | None:
+    def answer(self, method: str, path: str, body: bytes, project: str = "") -> Page | None:
         """What is at `/` or below `/api/`; None: nothing.
+
+        Args:
+            project: the only one that whoever asks may know of; empty: all of them.
 
         Raises:
             EdgeTAMError: as everywhere; the server makes an answer of it.

@@ -82,6 +82,12 @@ class PredictRequest(BaseModel):
         of_task = self.tasks[0].get("project") if self.tasks else None
         return project_id(self.project) or project_id(id_of(of_task))
 
+    @property
+    def projects(self) -> set[str]:
+        """All that it is about, by its own word and by its tasks'; an empty one where nothing is said."""
+        of_tasks = (task.get("project") for task in self.tasks)
+        return {self.project_id, *(project_id(id_of(one)) for one in of_tasks if one is not None)}
+
 
 class WebhookRequest(BaseModel):
     """`/webhook`: something happened. Only ids are read: whoever trains asks Label Studio for the rest."""

@@ -42,7 +42,10 @@ TICKET_GRACE = 2000  # ms between issuing a ticket and missing it
 POLL = 0.05  # seconds between two looks of `wait`
 WORKER_LEASE = 5.0  # seconds without a sign of life before a worker is not listed any more
 
-_WORDS = ("kind", "queue", "state", "title", "group", "note", "worker", "error", "cancel", "unit")
+_WORDS = (
+    *("kind", "queue", "state", "title", "group", "note"),
+    *("worker", "error", "cancel", "unit", "project"),
+)
 _NUMBERS = (
     *("attempt", "failures", "done", "total", "rate", "created", "started", "ended"),
     *("due", "wanted", "gathered"),
@@ -141,7 +144,7 @@ class JobQueue:
             kind, payload: of a new job; one that waits keeps its own.
             gathering: the lane, and when it is due. A call may bring the job forward, never put it off.
             things: what the call is about, each counted once however often it is named.
-            options: queue, title and times of a new job; its key and group mean nothing here.
+            options: queue, project, title and times of a new job; its key and group mean nothing here.
 
         Raises:
             InputError: a payload that is not JSON or too large.
@@ -153,7 +156,7 @@ class JobQueue:
             scripts.GATHER,
             *(uuid.uuid4().hex, kind, options.queue, text, gathering.lane, options.title),
             *(options.timeout, options.max_attempts, options.result_ttl, self.limits.of(options.queue)),
-            *(gathering.count, round(gathering.seconds * 1000), gathering.unit),
+            *(gathering.count, round(gathering.seconds * 1000), gathering.unit, options.project),
             *things,
         )
         verb = answer[0].decode()
@@ -306,7 +309,7 @@ class JobQueue:
         return float(seconds) * 1000 + float(micros) / 1000
 
 
-_WORKER_FIELDS = ("host", "pid", "queues", "job", "rate", "started")
+_WORKER_FIELDS = ("host", "pid", "queues", "job", "rate", "started", "memory")
 
 
 def _full(queue: QueueName, answer: Sequence[bytes], project: str = "") -> QueueFull:
@@ -344,6 +347,7 @@ def _status(job_id: str, row: Sequence[bytes | None], parts: int) -> JobStatus:
         started=numbers["started"] / 1000,
         ended=numbers["ended"] / 1000,
         error=words["error"],
+        project=words["project"],
     )
 
 
@@ -358,7 +362,7 @@ def _awaited(unit: str, numbers: Mapping[str, float]) -> str:
 
 
 def _worker(name: str, row: Sequence[bytes | None]) -> WorkerStatus:
-    host, pid, queues, job, rate, started = ((value or b"").decode() for value in row)
+    host, pid, queues, job, rate, started, memory = ((value or b"").decode() for value in row)
     return WorkerStatus(
         name=name,
         host=host,
@@ -367,4 +371,5 @@ def _worker(name: str, row: Sequence[bytes | None]) -> WorkerStatus:
         job=job,
         rate=float(rate),
         started=float(started) / 1000,
+        memory=int(memory or 0),
     )

@@ -195,7 +195,8 @@ return {'new', id, unpack(older)}
 
 # Calls join the job of their lane that waits and has read nothing yet; where there is none, they make one.
 # It is due after `delay` ms, or once so many different things were named. The sweeper issues its ticket.
-# id, kind, queue, payload, lane, title, timeout, max_attempts, ttl, limit, count, delay, unit, then things
+# id, kind, queue, payload, lane, title, timeout, max_attempts, ttl, limit, count, delay, unit, project;
+# then things
 GATHER = (
     _COMMON
     + _CREATE
@@ -206,12 +207,12 @@ local waiting = redis.call('GET', at('next', lane))
 if not waiting or get(waiting, 'state') ~= 'queued' or get(waiting, 'checkpoint') ~= '' then
   local refused = full(queue, ARGV[10], 0)
   if refused then return refused end
-  create(id, kind, queue, payload, title, ARGV[7], ARGV[8], ARGV[9], now + delay, '')
+  create(id, kind, queue, payload, title, ARGV[7], ARGV[8], ARGV[9], now + delay, ARGV[14])
   set(id, 'lane', lane, 'wanted', count, 'unit', unit)
   redis.call('SET', at('next', lane), id)
   waiting = id
 end
-for i = 14, #ARGV do redis.call('SADD', at('gathered', waiting), ARGV[i]) end
+for i = 15, #ARGV do redis.call('SADD', at('gathered', waiting), ARGV[i]) end
 local gathered = redis.call('SCARD', at('gathered', waiting))
 set(waiting, 'gathered', gathered)
 if gathered >= count and tonumber(get(waiting, 'due')) > now then
@@ -427,7 +428,7 @@ return tickets
 """
 )
 
-# name, host, pid, queues, job, rate: a worker's sign of life
+# name, host, pid, queues, job, rate, memory: a worker's sign of life
 GREET = (
     _COMMON
     + """
@@ -435,7 +436,7 @@ local worker = at('worker', ARGV[1])
 redis.call('ZADD', P .. 'workers', now, ARGV[1])
 redis.call('HSETNX', worker, 'started', now)
 redis.call('HSET', worker, 'host', ARGV[2], 'pid', ARGV[3], 'queues', ARGV[4])
-redis.call('HSET', worker, 'job', ARGV[5], 'rate', ARGV[6])
+redis.call('HSET', worker, 'job', ARGV[5], 'rate', ARGV[6], 'memory', ARGV[7])
 redis.call('EXPIRE', worker, 60)
 return 1
 """

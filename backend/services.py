@@ -84,6 +84,11 @@ class Services:
             *self.requests.families(),
             Family.gauge("edgetam_model_ready", "1: the model is loaded.", self.model.state == "ready"),
             Family.gauge(
+                "edgetam_model_load_seconds",
+                "Until the model could answer; 0 before.",
+                self.model.load_seconds,
+            ),
+            Family.gauge(
                 "edgetam_versions_unusable",
                 "Fine-tuned versions that cannot be loaded; the base weights answer for them.",
                 len(self.models.problems()),

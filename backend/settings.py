@@ -26,11 +26,13 @@ from pydantic_core import PydanticCustomError
 
 from backend.addresses import AllowedHost, parse_url
 from backend.clients import parse_host_name, parse_network
+from backend.project_tokens import ProjectTokens
 from edgetam_model import InputError
 
 if TYPE_CHECKING:
     from edgetam_model import ApartOptions, MediaLimits
 
+SEVERAL = {"pair": "BASIC_AUTH_USER", "tokens": "EDGETAM_PROJECT_TOKENS"}  # errors of more than one variable
 # Older or longer names of the same thing, tried in this order when the first one is not set.
 FALLBACKS: Mapping[str, tuple[str, ...]] = {
     "LABEL_STUDIO_URL": ("LABEL_STUDIO_HOST",),
@@ -121,6 +123,12 @@ class Settings(BaseModel):
         default=None,
         validation_alias="EDGETAM_TOKEN",
         description="bearer token that this server accepts, also as the password of the user token",
+    )
+    project_tokens: ProjectTokens = Field(
+        default={},
+        validation_alias="EDGETAM_PROJECT_TOKENS",
+        description="tokens that open one project each: NUMBER=TOKEN by commas, or @FILE with one a line; "
+        "also passwords of the users project-NUMBER. Needs EDGETAM_TOKEN or BASIC_AUTH_USER beside it",
     )
     password_limit: int = Field(
         default=10,
@@ -353,9 +361,13 @@ class Settings(BaseModel):
             raise PydanticCustomError("name", "{problem}", {"problem": error.problem}) from error
 
     @model_validator(mode="after")
-    def _check_basic_auth(self) -> Self:
+    def _check_together(self) -> Self:
         if (self.basic_auth_user is None) != (self.basic_auth_pass is None):
             raise PydanticCustomError("pair", "expected BASIC_AUTH_USER and BASIC_AUTH_PASS, or neither")
+        if self.project_tokens and self.token is None and self.basic_auth_user is None:
+            raise PydanticCustomError("tokens", "expected EDGETAM_TOKEN or BASIC_AUTH_USER beside it")
+        if self.token in self.project_tokens.values():
+            raise PydanticCustomError("tokens", "expected none that EDGETAM_TOKEN is as well")
         return self
 
     @classmethod
@@ -378,7 +390,7 @@ class Settings(BaseModel):
             return cls.model_validate(chosen)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            variable = str(first["loc"][0]) if first["loc"] else "BASIC_AUTH_USER"
+            variable = str(first["loc"][0]) if first["loc"] else SEVERAL[first["type"]]
             raise InputError(
                 sources.get(variable, variable), first["msg"]
             ) from None  # its text has the value
@@ -431,7 +443,7 @@ def _shown_default(field: FieldInfo) -> str:
     if field.default_factory is not None:
         return "~/.cache/edgetam"
     value = field.default
-    if value is None or value == ():
+    if value in (None, (), {}):
         return ""
     if isinstance(value, ByteSize):
         return value.human_readable()

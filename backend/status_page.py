@@ -16,10 +16,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from backend.access import Forbidden
 from backend.jobs import JobStatus
 from backend.loading import BackgroundModel
 from backend.logs import Problems
-from backend.overview import JobReader, ModelView, failures, job_view, overview
+from backend.overview import (
+    FAILURES,
+    LOOK_BACK,
+    JobReader,
+    ModelView,
+    failures,
+    job_view,
+    of_project,
+    overview,
+)
 from backend.pages import Page, json_page, problem_page, refused
 from backend.project_models import ProjectModels
 from backend.settings import Settings
@@ -28,6 +38,7 @@ from backend.version_pages import VERSIONS, VersionPages
 TEMPLATE = Path(__file__).parent / "templates" / "status.html"
 POLICY_MARK = "{content-security-policy}"
 JOB = re.compile(r"/api/jobs/([A-Za-z0-9_-]{1,64})(?:/(cancel|retry|thumbnail))?")
+ACTS = ("cancel", "retry")
 JPEG_START = b"\xff\xd8\xff"
 
 
@@ -75,15 +86,19 @@ class StatusPages:
         """The pages of a server with these settings."""
         return cls(queue, models.base, problems, settings.device, VersionPages(models))
 
-    def answer(self, method: str, path: str, body: bytes) -> Page | None:
+    def answer(self, method: str, path: str, body: bytes, project: str = "") -> Page | None:
         """What is at `/` or below `/api/`; None: nothing.
+
+        Args:
+            project: the only one that whoever asks may know of; jobs of others are unknown. Empty: all.
 
         Raises:
             InputError: a body that cannot be used.
+            Forbidden: what is no project's own.
             QueueUnavailable: the queue cannot be asked.
         """
         if self._versions is not None and path.startswith(VERSIONS):
-            return self._versions.answer(method, path, body)
+            return self._versions.answer(method, path, body, project)
         if path == "/":
             return refused("GET", method) or Page(status_html().encode())
         reports = {
@@ -93,28 +108,34 @@ class StatusPages:
         }
         report = reports.get(path)
         if report is not None:
-            return refused("GET", method) or json_page(report())
+            return refused("GET", method) or json_page(report(project))
         match = JOB.fullmatch(path)
         if match is None:
             return None
         job, what = match[1], match[2]
-        if what in ("cancel", "retry"):
-            return refused("POST", method) or self._act(job, what)
-        return refused("GET", method) or (self._picture(job) if what else self._job(job))
+        return refused("POST" if what in ACTS else "GET", method) or self._of_job(job, what, project)
 
-    def _everything(self) -> dict[str, Any]:
-        return overview(self._queue, self._model_view(), self._problems.recent()).to_json()
+    def _of_job(self, job_id: str, what: str | None, project: str) -> Page:
+        status = self._queue.status(job_id)
+        if status is None or (project and status.project != project):
+            return _unknown()
+        if what in ACTS:
+            return self._act(job_id, what)
+        return self._picture(job_id) if what else json_page({"job": asdict(job_view(status))})
 
-    def _workers(self) -> dict[str, Any]:
+    def _everything(self, project: str) -> dict[str, Any]:
+        problems = () if project else self._problems.recent()
+        return overview(self._queue, self._model_view(), problems, project).to_json()
+
+    def _workers(self, project: str) -> dict[str, Any]:
+        if project:
+            raise Forbidden("the list of workers is no project's own")
         return {"workers": [asdict(worker) for worker in self._queue.workers()]}
 
-    def _failures(self) -> dict[str, Any]:
-        found = failures(self._queue.dead(), self._problems.recent())
+    def _failures(self, project: str) -> dict[str, Any]:
+        dead = of_project(self._queue.dead(LOOK_BACK if project else FAILURES), project)
+        found = failures(dead, () if project else self._problems.recent())
         return {"failures": [asdict(failure) for failure in found]}
-
-    def _job(self, job_id: str) -> Page:
-        status = self._queue.status(job_id)
-        return _unknown() if status is None else json_page({"job": asdict(job_view(status))})
 
     def _act(self, job_id: str, what: str) -> Page:
         """Cancel or retry. A second click does no harm: it is told that there is nothing to do."""

@@ -118,7 +118,13 @@ class Tracking:
             return cast(JSON, result)
         found = read_parts(job.partials())[1]
         result["delivery"] = self.delivery.deliver(
-            request.task, work, found, facts.version, job.id, may_retry=job.attempt < DELIVERIES
+            request.task,
+            work,
+            found,
+            facts.version,
+            job.id,
+            project=request.project,
+            may_retry=job.attempt < DELIVERIES,
         )
         return cast(JSON, result)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.pages import Page, json_page, problem_page, refused
-from backend.project_models import BASE, ProjectModels
+from backend.project_models import BASE, ProjectModels, store_name
 from backend.protocol import read_body
 from edgetam_model import EdgeTAMError, InputError, VersionName
 
@@ -122,14 +122,21 @@ class VersionPages:
         self._models = models
         self._store = models.store
 
-    def answer(self, method: str, path: str, body: bytes) -> Page | None:
+    def answer(self, method: str, path: str, body: bytes, project: str = "") -> Page | None:
         """What is at or below `/api/versions`; None: nothing.
+
+        Args:
+            project: Label Studio's number of the only one that is told of; empty: all of them.
 
         Raises:
             InputError: a body that cannot be used.
         """
+        own = store_name(project) if project else ""
         if path == VERSIONS:
-            return refused("GET", method) or json_page({"projects": [asdict(view) for view in self._all()]})
+            views = [self._view(name) for name in self._store.projects() if not own or name == own]
+            return refused("GET", method) or json_page({"projects": [asdict(view) for view in views]})
+        if own and not path.startswith(f"{VERSIONS}/{own}/") and path != f"{VERSIONS}/{own}":
+            return problem_page(404, "there is no such project with versions")
         if match := _PROJECT.fullmatch(path):
             return self._project(method, match[1], body, is_rollback=bool(match[2]))
         if match := _VERSION.fullmatch(path):
@@ -184,9 +191,6 @@ class VersionPages:
     def _switched(self, project: str, switch: Switch) -> Page:
         view = asdict(self._view(project))
         return json_page({"switch": switch.model_dump(mode="json"), "project": view})
-
-    def _all(self) -> list[ProjectView]:
-        return [self._view(project) for project in self._store.projects()]
 
     def _view(self, project: str) -> ProjectView:
         problems = self._models.problems()

@@ -126,7 +126,7 @@ class VideoRequests:
                 return stopped
         if all(plan.settled for plan in plans):
             return _as_it_came(plans) if interactive else {"results": []}
-        if not interactive and self._is_pressed(request.task, plans):
+        if not interactive and self._is_pressed(request, plans):
             return {"results": []}
         weights = serving.fingerprint(LOAD_SECONDS if interactive else LOAD_SECONDS_BATCH)
         return self._tracked(request, plans, request.key(plans, weights), interactive=interactive)
@@ -156,7 +156,7 @@ class VideoRequests:
     def _enqueue(self, request: TrackRequest, plans: Sequence[RegionPlan], key: str, queue: QueueName) -> str:
         """The job of this request, new or already there; older ones that it makes needless end."""
         wanted = _asked(plans)
-        group = _group(request.task, wanted)
+        group = _group(request, wanted)
         objects = f"{len(wanted)} object{'s' if len(wanted) > 1 else ''}"
         options = JobOptions(
             queue=queue,
@@ -172,18 +172,18 @@ class VideoRequests:
         if enqueued.created:
             about = {"job": enqueued.id, "project": request.project, "task": request.task or ""}
             acts.record("track", about)
-            for older in self._live(request.task, wanted):
+            for older in self._live(request, wanted):
                 if older.id != enqueued.id and set(older.group.split()) < set(group.split()):
                     self.queue.cancel(older.id)
         return enqueued.id
 
-    def _is_pressed(self, task: int | None, plans: Sequence[RegionPlan]) -> bool:
+    def _is_pressed(self, request: TrackRequest, plans: Sequence[RegionPlan]) -> bool:
         """Whether a press is at work on some of these regions; a batch must not end its job."""
-        return any(job.queue == "interactive" for job in self._live(task, _asked(plans)))
+        return any(job.queue == "interactive" for job in self._live(request, _asked(plans)))
 
-    def _live(self, task: int | None, regions: Sequence[str]) -> list[JobStatus]:
+    def _live(self, request: TrackRequest, regions: Sequence[str]) -> list[JobStatus]:
         """Jobs that wait or run for any of these regions."""
-        start, *marks = _group(task, regions).split()
+        start, *marks = _group(request, regions).split()
         return [
             status
             for status in self.queue.recent(LOOK_BACK)
@@ -212,7 +212,7 @@ class VideoRequests:
         """
         end = time.monotonic() + STOP_SECONDS
         stopped = [plan.region.id for plan in plans]
-        jobs = self._live(request.task, stopped)
+        jobs = self._live(request, stopped)
         ended = [job.id for job in jobs if self._leave_out(job, stopped)]
         for job in jobs:
             acts.record("stop", {"job": job.id, "project": request.project, "task": request.task or ""})
@@ -290,7 +290,7 @@ def _is_whole(queue: JobQueue, seen: _Seen) -> bool:
     return isinstance(result, dict) and result.get("short") is False
 
 
-def _group(task: int | None, regions: Sequence[str]) -> str:
-    """A word for the task, and one for each region."""
+def _group(request: TrackRequest, regions: Sequence[str]) -> str:
+    """A word for the task in its project, and one for each region."""
     marks = sorted({region_mark(region) for region in regions})
-    return " ".join([f"track-{task}", *marks])
+    return " ".join([f"track-{request.project or UNKNOWN_PROJECT}-{request.task}", *marks])

@@ -139,14 +139,15 @@ class TrackRequest(_Message):
         return plan_request(regions, FrameMap(_one_frame(), Fraction(1), count), SIZELESS)
 
     def key(self, plans: Sequence[RegionPlan], weights: str) -> str:
-        """The same for the same work, whatever of it is done already.
+        """The same for the same work of a project, whatever of it is done already.
 
         Args:
             plans: from `sketch`.
             weights: fingerprint of what tracks.
         """
         tracked_by = " ".join((weights, self.quality() or "")).strip()
-        salt = repr((self.media, self.rate, sorted(self.data.items(), key=str), tracked_by))
+        data = sorted(self.data.items(), key=str)
+        salt = repr((self.project, self.media, self.rate, data, tracked_by))
         keys = sorted(plan.key(self.task, salt) for plan in plans if plan.prompts)
         return sha256(" ".join(keys).encode()).hexdigest()[:32]
 

@@ -28,6 +28,7 @@ from backend.jobs import (
     TryAgain,
     dump_json,
 )
+from backend.metrics import resident_bytes
 from backend.queue import JobQueue
 from backend.queue_store import reaching_redis
 from backend.queue_sweeper import Ticker
@@ -176,7 +177,7 @@ class Worker:
         self.queue.store.run(
             scripts.GREET,
             *(self.name, self.host, os.getpid(), ",".join(self.queues)),
-            *(job.id if job else "", round(job.rate, 3) if job else 0),
+            *(job.id if job else "", round(job.rate, 3) if job else 0, resident_bytes()),
         )
         self.queue.sweep()
 

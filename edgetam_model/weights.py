@@ -47,6 +47,8 @@ OWN_LICENCE = "Apache-2.0"
 # `auto` may not keep anyone waiting: a machine without network goes on after 3 s, a slow line after 20 s.
 AUTO_PATIENCE = Patience(timeout_s=3.0, budget_s=20.0, attempts=1)
 
+NOT_AT_HAND = "the published ones are not at hand, and `edgetam weights fetch` says why"
+
 _log = logging.getLogger(__name__)
 
 
@@ -75,7 +77,9 @@ class WeightsInfo:
     def __str__(self) -> str:
         """One line for people."""
         what = "weights" if self.trained else "UNTRAINED weights, their masks mean nothing:"
-        line = f"{what} {self.name} ({self.path or 'made up from a fixed seed'}, licence {self.licence})"
+        known = self.path in (SHIPPED, _cached(hub.PUBLISHED.name))
+        place = "" if known else f"{self.path or 'made up from a fixed seed'}, "
+        line = f"{what} {self.name} ({place}licence {self.licence})"
         return f"{line}; {self.note}" if self.note else line
 
 
@@ -243,7 +247,8 @@ def _auto() -> tuple[Path | None, str]:
     try:
         return fetch(patience=AUTO_PATIENCE), ""
     except WeightsError as error:
-        return (SHIPPED if SHIPPED.is_file() else None), f"the published weights are not at hand: {error}"
+        _log.info("the published weights are not at hand: %s", error)
+        return (SHIPPED if SHIPPED.is_file() else None), NOT_AT_HAND
 
 
 def _find(name: str | Path) -> Path:

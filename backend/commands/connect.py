@@ -31,7 +31,8 @@ examples:
 LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY stand in for --url and --token, and
 keep the token out of the list of processes. BASIC_AUTH_USER and
 BASIC_AUTH_PASS, or else EDGETAM_TOKEN, where this server asks for them, are
-handed to Label Studio, for the backend and for its webhook.
+handed to Label Studio, for the backend and for its webhook; a project that
+EDGETAM_PROJECT_TOKENS names gets its own token alone.
 
 Label Studio refuses backends at local addresses (localhost, 192.168.…, 10.…)
 unless it is started with LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false and, for the
@@ -115,7 +116,7 @@ def wish_of(args: argparse.Namespace, settings: Settings) -> Wish:
     from backend.access import Access
     from backend.connect import Wish
 
-    user, password = Access.from_settings(settings).pair or (None, None)
+    user, password = Access.from_settings(settings).pair(args.project) or (None, None)
     return Wish(
         args.backend or f"http://localhost:{settings.port or 9090}",
         args.project,

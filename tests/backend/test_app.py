@@ -315,7 +315,7 @@ def test_every_route_but_those_of_probes_asks_for_the_password(tmp_path: Path) -
 
 def test_no_answer_may_be_kept_framed_or_guessed_at(tmp_path: Path) -> None:
     class OnePage:
-        def answer(self, method: str, path: str, body: bytes) -> Page | None:
+        def answer(self, method: str, path: str, body: bytes, project: str = "") -> Page | None:
             return Page(b"<html></html>")
 
     open_client = client_of(replace(services_in(tmp_path), pages=OnePage()))
@@ -410,7 +410,7 @@ def test_metrics_tell_that_redis_is_away(tmp_path: Path) -> None:
 
 def test_browsers_get_the_status_page_where_there_is_one(tmp_path: Path) -> None:
     class Pages:
-        def answer(self, method: str, path: str, body: bytes) -> Page | None:
+        def answer(self, method: str, path: str, body: bytes, project: str = "") -> Page | None:
             known = {"/": Page(b"<h1>"), "/api/jobs": Page(body or b"[]", "application/json")}
             return known.get(path)
 

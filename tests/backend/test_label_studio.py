@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,7 @@ class Imitation:
             (r"/api/predictions/(\d+)/", self.one_prediction),
             (r"/api/(ml|webhooks|projects)/", self.all_items),
             (r"/api/(ml|webhooks|projects)/(\d+)/?", self.one_item),
+            ("/api/tasks/", self.tasks_of_project),
             (r"/api/tasks/7/", lambda asked, match: reply({"id": 7, "data": {"video": "x"}, "drafts": [{}]})),
             (r"/api/projects/1/import", lambda asked, match: reply({"task_count": 1, "task_ids": [7]}, 201)),
         ]
@@ -88,6 +90,16 @@ class Imitation:
             return reply(made, 201)
         assert "task=7" in asked.path
         return reply(list(self.predictions.values()))
+
+    def tasks_of_project(self, asked: Asked, match: re.Match[str]) -> Answer:
+        """The Data Manager's list: task 7, whatever its project is called, where it is among the chosen."""
+        query = parse_qs(urlsplit(asked.path).query)
+        if query["project"][0] not in ("1", "7"):
+            return reply({"detail": "No Project matches the given query."}, 404)
+        chosen = json.loads(query["query"][0])["selectedItems"]
+        assert chosen["all"] is False
+        found = [{"id": 7, "data": {"video": "x"}, "project": 1}] if 7 in chosen["included"] else []
+        return reply({"total": len(found), "tasks": found})
 
     def one_prediction(self, asked: Asked, match: re.Match[str]) -> Answer:
         assert asked.method == "DELETE"

@@ -182,7 +182,7 @@ def test_a_full_queue_refuses_new_lanes_alone(url: str) -> None:
 
 def test_a_call_asked_for_twice_counts_once(queue: JobQueue) -> None:
     """The client repeats a command whose reply was lost."""
-    arguments = ("mine", "k", "fit", "{}", "7", "", 60, 3, 60, 5, 20, 60_000, "calls", "a")
+    arguments = ("mine", "k", "fit", "{}", "7", "", 60, 3, 60, 5, 20, 60_000, "calls", "", "a")
     assert [queue.store.run(scripts.GATHER, *arguments) for _ in range(2)] == [[b"new", b"mine"]] * 2
     assert "waits for 19 more calls" in note(queue, "mine")
 

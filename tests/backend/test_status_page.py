@@ -104,7 +104,7 @@ def test_running_jobs_come_first_then_those_that_are_served_next(pages: StatusPa
 def greet(queue: JobQueue, job_id: str) -> None:
     from backend import queue_scripts as scripts
 
-    queue.store.run(scripts.GREET, "w", "host", 1, "interactive", job_id, 3.5)
+    queue.store.run(scripts.GREET, "w", "host", 1, "interactive", job_id, 3.5, 0)
 
 
 def test_cancel_and_retry(pages: StatusPages, queue: JobQueue) -> None:

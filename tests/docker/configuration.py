@@ -27,9 +27,9 @@ OTHERS = {
     "OMP_NUM_THREADS": "threads of PyTorch in one process. Where it is not set, `edgetam serve` shares the "
     "cores out among itself and its workers, and a worker of its own takes all: see "
     "[sizing](operations.md#sizing)",
-    "EDGETAM_RUNTIME": "who computes: `auto` (OpenVINO where it is installed and the model on the processor, "
-    "else PyTorch), `torch`, `compiled` or `openvino`",
-    "EDGETAM_PRECISION": "`fp32`, or `bf16` where the processor has units for it",
+    "EDGETAM_RUNTIME": "who computes: `auto` (for a model on the processor OpenVINO where it is installed, "
+    "on macOS Core ML before it; else PyTorch), `torch`, `compiled`, `openvino` or `coreml`",
+    "EDGETAM_PRECISION": "`fp32`, or `bf16` where the processor has units for it; `fp16` with `coreml` alone",
     "EDGETAM_THREADS": "threads of OpenVINO in one process; not set: OMP_NUM_THREADS, else one for each core",
     "EDGETAM_QUALITY": "`exact`, or `fast`: published-size weights see half as many pixels each way",
     "TMPDIR": "where long tracks keep their finished frames: a disk, not memory",

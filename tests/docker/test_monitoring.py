@@ -46,6 +46,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
             )
         client.post("/predict", json={"tasks": 7})
         client.get("/health")
+        Worker(queue, {})._tick()  # a worker's sign of life, which lasts 5 s
         text = client.get("/metrics").text
         queue.store.redis.close()
     return parsed(text)
@@ -61,7 +62,6 @@ def fill(queue: JobQueue) -> None:
     work(queue, refuse)
     running(queue)
     queue.enqueue("k", {}, JobOptions(queue="batch"))
-    Worker(queue, {})._tick()  # a worker's sign of life
 
 
 def parsed(text: str) -> Metrics:

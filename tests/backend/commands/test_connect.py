@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from backend.access import Access
+from backend.access import Access, basic_header
 from backend.commands import connect
 from edgetam_model import InputError
 from tests.backend.test_connect import OWN
@@ -71,6 +71,20 @@ def test_a_server_with_a_token_alone_is_connected_with_it_as_a_password(
     access.check(server.items["webhooks"][0]["headers"]["Authorization"])
     printed = capsys.readouterr()
     assert "s3cret" not in printed.out + printed.err
+
+
+def test_a_project_with_a_token_of_its_own_gets_no_other(
+    server: Imitation, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGETAM_TOKEN", "of-a11")
+    monkeypatch.setenv("EDGETAM_PROJECT_TOKENS", "1=of-0ne,2=of-tw0")
+    assert connecting(server, tmp_path, "--project", "1", "--yes") == 0
+    (backend,) = server.items["ml"]
+    assert (backend["basic_auth_user"], backend["basic_auth_pass"]) == ("project-1", "of-0ne")
+    header = server.items["webhooks"][0]["headers"]["Authorization"]
+    assert header == basic_header("project-1", SecretStr("of-0ne")).get_secret_value()
+    printed = capsys.readouterr()
+    assert not any(token in printed.out + printed.err for token in ("of-a11", "of-0ne", "of-tw0"))
 
 
 def test_a_project_with_annotations_needs_a_yes(

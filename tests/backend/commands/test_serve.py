@@ -155,7 +155,7 @@ def test_what_has_begun_is_answered_after_sigterm(tmp_path: Path) -> None:
         hosts = f"127.0.0.1:{web.port}"
         options = ("--weights", "default", "--workers", "0")
         with server(tmp_path, *options, EDGETAM_ALLOWED_HOSTS=hosts) as (process, url):
-            until(lambda: call(f"{url}/ready")[0] == 200, 60)
+            until(lambda: call(f"{url}/ready")[0] == 200, 240)
             web.routes["/b.png"] = Answer(png())
             known = predict_body(image_task(f"{web.url}/b.png"), context={"result": [click(50, 50)]})
             assert call(f"{url}/predict", known)[0] == 200  # the first one takes longer
