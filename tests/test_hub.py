@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -316,28 +317,31 @@ def test_two_at_once_download_once(published: FileServer) -> None:
 
 
 def test_auto_takes_the_published_ones_or_says_why_not(
-    published: FileServer, monkeypatch: pytest.MonkeyPatch
+    published: FileServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     published.statuses = [404]
-    info = weights.load_model("auto").weights_info
+    with caplog.at_level(logging.INFO):
+        info = weights.load_model("auto").weights_info
     assert isinstance(info, weights.WeightsInfo)
     assert (info.name, info.trained) == ("default", True)
-    assert "HTTP 404" in str(info)
+    assert "edgetam weights fetch" in info.note
+    assert "HTTP 404" in caplog.text
     info = weights.load_model("auto").weights_info
     assert isinstance(info, weights.WeightsInfo)
     assert (info.name, info.trained, info.note) == ("edgetam", True, "")
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_auto_goes_on(
-    published: FileServer, own_cache: Path
+    published: FileServer, own_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_cache.touch()  # a file where the folder should be
     with pytest.raises(WeightsError, match=r"downloads: cannot be written"):
         weights.fetch()
-    info = weights.load_model("auto").weights_info
+    with caplog.at_level(logging.INFO):
+        info = weights.load_model("auto").weights_info
     assert isinstance(info, weights.WeightsInfo)
     assert (info.name, info.trained) == ("default", True)
-    assert "cannot be written" in info.note
+    assert "cannot be written" in caplog.text
 
 
 def test_the_verb_fetch_reports_what_it_brought(
