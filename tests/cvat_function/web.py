@@ -15,7 +15,7 @@ def answering(status: int, body: str) -> Iterator[str]:
     """Serve until the block ends; yields the address."""
     app = Flask(__name__)
 
-    @app.route("/<path:_path>")
+    @app.route("/<path:_path>", methods=["GET", "POST"])
     def answer(_path: str) -> Response:
         return Response(body, status)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import threading
 import time
@@ -17,6 +18,8 @@ import pytest
 
 from cvat_function.commands import cvat
 from cvat_function.rle import decode_mask, encode_mask
+from cvat_function.video.receipt import JobUpload, Receipt
+from cvat_function.video.records import Annotations
 from edgetam_model import EdgeTAMError, InputError
 from edgetam_model.demo_clip import BALL, LADYBIRD
 from edgetam_model.masks import Mask, Polygon, mask_box, mask_iou, polygons_to_mask
@@ -369,9 +372,40 @@ def test_what_does_not_fit_is_said(server: TaskServer, words: tuple[str, ...], p
     assert not server.patches
 
 
-def test_a_server_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(EdgeTAMError, match="cannot be reached"):
-        call("track", "--server", "http://127.0.0.1:9", "--task", "7", "--range", "1-2")
+def a_receipt(path: Path, server: str) -> None:
+    job = JobUpload(job=31, annotations=Annotations(), begun=True)
+    Receipt(server=server, task=7, created="", weights="", first=0, last=1, jobs=(job,)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("level", "retries"), [(logging.ERROR, 0), (logging.INFO, 3)], ids=["as it is", "-v"]
+)
+@pytest.mark.parametrize(
+    "words",
+    [("track", "--task", "7", "--range", "1-2"), ("undo", "r.json"), ("upload", "r.json")],
+    ids=lambda w: w[0],
+)
+@pytest.mark.parametrize("with_password", [False, True], ids=["token", "password"])
+def test_a_server_that_is_not_there_is_one_line_without_the_sdks_noise(
+    words: tuple[str, ...],
+    level: int,
+    retries: int,
+    with_password: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The SDK sets the level of urllib3's log itself, so that the root's does not hold it back."""
+    caplog.set_level(level)
+    caplog.handler.setLevel(logging.NOTSET)
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
+    if with_password:
+        monkeypatch.delenv("CVAT_ACCESS_TOKEN")
+        monkeypatch.setenv("CVAT_USERNAME", "ann")
+    a_receipt(Path("r.json"), "http://127.0.0.1:9")
+    said = r"CVAT at http://127\.0\.0\.1:9 cannot be reached: Connection refused\. Is it running"
+    with pytest.raises(EdgeTAMError, match=said):
+        call(words[0], "--server", "http://127.0.0.1:9", *words[1:])
+    assert len([record for record in caplog.records if "Retry" in record.getMessage()]) == retries
 
 
 def test_small_weights_refuse_the_fast_mode_before_anything_is_sent(server: TaskServer) -> None:

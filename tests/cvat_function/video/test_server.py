@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import urllib3
 from cvat_sdk import models
 
 from cvat_function.video.login import Login
@@ -21,6 +26,12 @@ BOX = (1.25, 2.0, 30.0, 40.5)
 def state() -> Iterator[TaskServer]:
     with serving(TaskServer((b"a", b"b"), (8, 6), (JobSpan(2, 1, 1), JobSpan(1, 0, 0)))) as found:
         yield found
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's own tries take three seconds."""
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
 
 
 @pytest.fixture
@@ -100,3 +111,71 @@ def test_another_answer_is_said_in_words(status: int, body: str, said: str) -> N
 def test_an_address_of_another_kind_is_refused() -> None:
     with pytest.raises(InputError, match="server"):
         CvatServer.connect(Login("ftp://host", TOKEN))
+
+
+def test_a_certificate_that_nobody_vouches_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(_: object) -> None:
+        error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+        error.verify_message = "self-signed certificate"
+        raise urllib3.exceptions.SSLError(error)
+
+    monkeypatch.setattr("urllib3.connection.HTTPSConnection.connect", connect)
+    with (
+        CvatServer.connect(Login("https://127.0.0.1:9", TOKEN)) as server,
+        pytest.raises(ServerError, match="not trusted, self-signed certificate; --insecure"),
+    ):
+        server.job(1)
+
+
+def test_who_does_without_the_check_is_not_warned_at_every_request() -> None:
+    with CvatServer.connect(Login("https://127.0.0.1:9", TOKEN, insecure=True)):
+        warnings.warn("", urllib3.exceptions.InsecureRequestWarning, stacklevel=1)  # an error elsewhere
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("https://127.0.0.1", "speaks no HTTPS"), ("http://none.invalid", "no machine of this name")],
+)
+def test_an_address_of_something_else(name: str, said: str, state: TaskServer) -> None:
+    address = f"{name}:{state.url.rpartition(':')[2]}"
+    with CvatServer.connect(Login(address, TOKEN)) as server, pytest.raises(ServerError, match=said):
+        server.job(1)
+
+
+@pytest.mark.parametrize("token", [TOKEN, None], ids=["token", "password"])
+def test_a_server_that_keeps_silent_is_left(token: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection stands, and nothing ever comes; with a password too, which the SDK would wait for."""
+    monkeypatch.setattr("cvat_function.video.server.FIRST_TIMEOUT", (1.0, 0.05))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        login = Login(f"http://127.0.0.1:{silent.getsockname()[1]}", token, "ann", "secret")
+        with pytest.raises(ServerError, match="does not answer in time"), CvatServer.connect(login) as server:
+            server.job(1)
+
+
+@pytest.mark.parametrize("body", ["<html>hello</html>", "{}", '{"key": "k"}', "[1]", ""])
+def test_a_login_that_is_answered_by_something_else_than_cvat(body: str) -> None:
+    """The SDK fails on each in a way of its own; the last but two is a login without cookies."""
+    with (
+        answering(200, body) as url,
+        pytest.raises(ServerError, match="answers a login as no CVAT does"),
+    ):
+        CvatServer.connect(Login(url, user="ann", password="secret"))
+
+
+def test_the_servers_reason_is_told_without_its_json() -> None:
+    with (
+        answering(401, '{"detail":"Invalid token."}') as url,
+        CvatServer.connect(Login(url, TOKEN)) as server,
+        pytest.raises(InputError, match=r"does not accept them \(401\): Invalid token\.$"),
+    ):
+        server.job(1)
+
+
+def test_without_any_login_nobody_is_asked_for_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where a profile could have been: cvat-cli would ask for that of the machine's user at http://localhost."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("CVAT_ACCESS_TOKEN", raising=False)
+    with pytest.raises(InputError, match="credentials: set CVAT_ACCESS_TOKEN"):
+        CvatServer.connect(Login())
