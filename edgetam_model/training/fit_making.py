@@ -60,7 +60,7 @@ def make(job: FitJob, plan: FitPlan, progress: FitProgress) -> Made:
     fit = _begin(job, plan, progress)
     data = _read(fit)
     progress.reach("training", 0.0, "training")
-    trained = train(fit.parent, fit.recipe, data.clips, fit.folder, progress)
+    trained = train(fit.parent, fit.recipe, data.clips, fit.folder, progress, plan.needs.updates)
     progress.reach("judging", 0.0, "measuring")
     candidate = load_model(trained.weights, job.device).fuse()
     first = _first(job, plan)
@@ -210,7 +210,7 @@ def _report(fit: _Fit, data: _Data, verdict: Verdict, trained: Trained) -> None:
         training={
             "mode": fit.job.options.mode,
             "updates": f"{trained.updates} of {fit.plan.updates}",
-            "time": f"{trained.seconds:.0f} s",
+            "time": f"{trained.seconds:.0f} s, without measuring",
             "memory at most": f"{memory / 1000:.1f} GB" if memory else "unknown",
         },
         curves=left / CURVES,

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from edgetam_model.errors import InputError, WeightsError
 from edgetam_model.training.annotations import AnnotatedTask, BoxShape
 from edgetam_model.training.fit_folder import digest
-from edgetam_model.training.fit_needs import Needs, config_of, needs
+from edgetam_model.training.fit_needs import Measuring, Needs, config_of, needs
 from edgetam_model.training.fit_options import FitJob, FitOptions, TooFewError
 from edgetam_model.training.judging import Rules
 from edgetam_model.training.manifest import Changes, Manifest
@@ -143,6 +143,7 @@ class FitPlan:
             "unchanged_since": str(self.unchanged) if self.unchanged else None,
             "problem": self.problem,
             "seconds": self.needs.seconds,
+            "measuring_seconds": self.needs.measuring,
             "memory_mb": self.needs.memory_mb,
         }
 
@@ -164,7 +165,7 @@ def plan_fit(job: FitJob) -> FitPlan:
     updates = job.options.updates or _updates(parted.train)
     manifest = Manifest.of(parted, options, ignored)
     facts = facts_of(manifest, job.options, updates, start.weights)
-    prompts = sum(map(mask_count, parted.held_out))
+    measured = Measuring.of(parted.held_out, serving=start.serving is not None)
     return FitPlan(
         project=job.project,
         options=job.options,
@@ -175,7 +176,7 @@ def plan_fit(job: FitJob) -> FitPlan:
         changes=_changes(job, manifest, start.serving),
         unchanged=made_of(facts, job.store, job.project, start.serving),
         problem=too_few(parted, job.options.minimum, ignored),
-        needs=needs(config_of(start.file(job.store)), job.options.mode, updates, prompts),
+        needs=needs(config_of(start.file(job.store)), job.options.mode, updates, measured),
     )
 
 

@@ -18,6 +18,7 @@ from edgetam_model.prompts import Prompt
 from edgetam_model.scoring import region_similarity
 from edgetam_model.sources import Frame
 from edgetam_model.training.annotations import AnnotatedObject, BoxShape, Sighting
+from edgetam_model.training.fit_options import MOST_FRAMES
 from edgetam_model.training.task_clips import TaskClip
 
 Kind = Literal["image", "track"]
@@ -38,7 +39,7 @@ class ScoreOptions:
         InputError: a number below 1.
     """
 
-    most_frames: int = 150
+    most_frames: int = MOST_FRAMES
     pictures: int = 4
 
     def __post_init__(self) -> None:

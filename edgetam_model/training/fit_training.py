@@ -40,7 +40,12 @@ class Trained:
 
 
 def train(
-    parent: EdgeTAM, recipe: Recipe, clips: FitClips, folder: FitFolder, progress: FitProgress
+    parent: EdgeTAM,
+    recipe: Recipe,
+    clips: FitClips,
+    folder: FitFolder,
+    progress: FitProgress,
+    measuring: float = 0.0,
 ) -> Trained:
     """Train to the end.
 
@@ -50,6 +55,7 @@ def train(
         clips: to learn from.
         folder: with the state of an earlier run, or without.
         progress: told after every update.
+        measuring: what comes after the training, in updates that take as long.
 
     Raises:
         FitCancelledError: the listener wants no more; the state is saved.
@@ -58,7 +64,9 @@ def train(
     size = recipe.input_size or parent.config.image_size
     sources = fit_sources(recipe, clips.train, clips.dev, size=size, device=parent.device)
     trainer = _trainer(resized(parent, size), recipe, sources, folder.path, progress)
-    outcome = trainer.run(_teller(progress, trainer.step, recipe.steps), progress.listener.cancelled)
+    outcome = trainer.run(
+        _teller(progress, trainer.step, recipe.steps, measuring), progress.listener.cancelled
+    )
     if not outcome.finished:
         raise FitCancelledError
     rows = trainer.journal.losses if trainer.journal else []
@@ -80,11 +88,11 @@ def _trainer(
     return Trainer(copy.deepcopy(model), recipe, sources, folder)
 
 
-def _teller(progress: FitProgress, first: int, steps: int) -> Callable[[LossRow], None]:
-    """Says after an update how far it is and how long it will take at the speed that was measured."""
+def _teller(progress: FitProgress, first: int, steps: int, measuring: float) -> Callable[[LossRow], None]:
+    """Says after an update how far it is and how long the fit will take at the speed that was measured."""
 
     def tell(row: LossRow) -> None:
-        left = (steps - row.step) * row.seconds / max(row.step - first, 1)
+        left = (steps - row.step + measuring) * row.seconds / max(row.step - first, 1)
         rest = f", {in_words(left)} left" if left else ""
         note = f"training, update {row.step} of {steps}, loss {row.total:.2f}{rest}"
         progress.tell("training", row.step / steps, note)

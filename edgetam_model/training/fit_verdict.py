@@ -12,15 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 from edgetam_model.model import EdgeTAM
 from edgetam_model.training.exchanged import exchanged
 from edgetam_model.training.fit_folder import FitFolder
+from edgetam_model.training.fit_options import OTHER_PICTURES
 from edgetam_model.training.fit_progress import FitProgress
 from edgetam_model.training.fit_scores import ObjectScore, score_clips
 from edgetam_model.training.forgetting import ForgettingSet
 from edgetam_model.training.judging import Judgement, judge
 from edgetam_model.training.task_clips import TaskClip
-
-# Other pictures for each object. Cells that hardly show, learned rightly: 4.7 standard errors better on their
-# own picture than on three others, 3.8 than on one; learned from masks of other pictures: 0.4 and −1.6.
-PICTURES = 3
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class _Place:
 def _elsewhere(model: EdgeTAM, clips: Sequence[TaskClip], progress: FitProgress) -> tuple[ObjectScore, ...]:
     """Scores of the objects of images on other pictures, each the mean of some."""
     found: dict[tuple[str, int], list[ObjectScore]] = {}
-    for turn in range(PICTURES):
+    for turn in range(OTHER_PICTURES):
         for each in score_clips(model, exchanged(clips, turn), alive=progress.check):
             found.setdefault((each.task, each.object), []).append(each)
     return tuple(

@@ -132,6 +132,8 @@ def test_progress_rises_to_the_end_and_speaks_plainly(tmp_path: Path, weights: P
     assert any(
         note.startswith("training, update 2 of 3, loss ") and "left" in note for note in listener.notes
     )
+    last = next(note for note in listener.notes if note.startswith("training, update 3 of 3"))
+    assert last.endswith(" left"), "measuring comes after it"
     assert "measuring the old version, object 1 of 4" in listener.notes
 
 
