@@ -54,7 +54,8 @@ sbom: $(VENV)/ready
 		--output-reproducible --output-file sbom.json
 audit: $(VENV)/ready
 	$(BIN)/pip install --quiet pip-audit
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement docker/requirements-cuda.lock
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement docker/requirements-cuda.lock \
+		--requirement docker/cvat-cuda.lock
 
 # The weights that ship, anew: about two hours. See docs/model_card.md.
 TEXTURES ?= textures

@@ -7,7 +7,7 @@
 # (docs/cvat.md). EDGETAM_QUALITY=fast deploys functions of their own, "EdgeTAM fast", beside the others.
 # For this script alone:
 #   EDGETAM_BAKE          weights in the image: edgetam (published, the default) or default (those of the package)
-#   EDGETAM_TORCH_INDEX   an extra package index for PyTorch, for a small CPU image
+#   EDGETAM_TORCH_INDEX   the package index of PyTorch's CPU builds, for a small CPU image
 #   CVAT_NETWORK          CVAT's Docker network, cvat_cvat unless said
 # A weights file of your own: put it below /srv/edgetam on this machine and say
 #   EDGETAM_WEIGHTS=/weights/cells.safetensors cvat_function/deploy.sh cpu -- --volume /srv/edgetam:/weights
@@ -18,8 +18,12 @@ usage() {
     exit 2
 }
 
+variant=cuda index="" # PyTorch as package indexes have it also runs without a GPU
 case "${1:-}" in
-    cpu) file=function.yaml ;;
+    cpu)
+        file=function.yaml
+        [ -z "${EDGETAM_TORCH_INDEX:-}" ] || variant=cpu index="$EDGETAM_TORCH_INDEX"
+        ;;
     gpu) file=function-gpu.yaml ;;
     *) usage ;;
 esac
@@ -71,7 +75,7 @@ for function in "${functions[@]}"; do
     if [ "$image" != "$built" ]; then
         docker build --file "$here/../docker/cvat.Dockerfile" --target "${image##*:}" --tag "$image" \
             --build-arg "WEIGHTS=${EDGETAM_BAKE:-edgetam}" \
-            --build-arg "TORCH_INDEX=${EDGETAM_TORCH_INDEX:-}" "$here/.."
+            --build-arg "VARIANT=$variant" --build-arg "TORCH_INDEX=$index" "$here/.."
         built="$image"
     fi
 done

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from cvat_function.settings import table
 from tests.cvat_function.deployment import (
@@ -24,10 +21,9 @@ from tests.cvat_function.deployment import (
     ROOT,
     copied,
     function_file,
-    instructions,
-    pins,
-    ran,
+    python,
 )
+from tests.docker.recipes import values
 
 DEPLOY = FUNCTIONS / "deploy.sh"
 KINDS = ("interactor", "tracker")
@@ -109,8 +105,7 @@ def test_both_files_make_the_same_function(kind: str) -> None:
 def test_the_runtime_is_the_image_s_python(kind: str, target: str) -> None:
     spec = function_file(kind, TARGETS[target])["spec"]
     assert spec["build"]["baseImage"] == f"edgetam-cvat:{STAGES[target]}"
-    python = next(i.value for i in instructions() if i.name == "FROM").split()[0]
-    assert spec["runtime"] == ":".join(re.match(r"(python):(\d+\.\d+)", python).groups())  # type: ignore[union-attr]
+    assert spec["runtime"] == ":".join(re.match(r"(python):(\d+\.\d+)", python()).groups())  # type: ignore[union-attr]
 
 
 # The image ----------------------------------------------------------------------------------------------
@@ -128,24 +123,12 @@ def test_every_file_that_the_image_copies_is_there_and_not_ignored() -> None:
 
 
 def test_the_image_starts_from_a_version_and_has_both_stages() -> None:
-    stages = [i.value.split() for i in instructions() if i.name == "FROM"]
-    assert [stage[-1] for stage in stages] == list(STAGES.values())
-    assert re.search(r":\d+\.\d+\.\d+", stages[0][0])
-
-
-def test_every_package_of_the_image_has_its_version() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for line in (*project["dependencies"], "nuclio-sdk", "msgpack", "redis"):
-        wanted = Requirement(line)
-        version = pins()[canonicalize_name(wanted.name)]
-        assert wanted.specifier.contains(version), f"{line} is pinned to {version}"
-    installs = [command for command in ran() if "pip install" in command]
-    assert installs
-    assert all("--constraint /opt/edgetam/cvat-constraints.txt" in command for command in installs)
+    assert [value.split()[-1] for value in values(DOCKERFILE, "FROM")] == list(STAGES.values())
+    assert re.search(r":\d+\.\d+\.\d+", python())
 
 
 def test_the_image_never_waits_for_a_network() -> None:
-    environment = " ".join(i.value for i in instructions() if i.name == "ENV")
+    environment = " ".join(values(DOCKERFILE, "ENV"))
     assert "EDGETAM_OFFLINE=1" in environment
     assert "EDGETAM_CACHE=/opt/edgetam/cache" in environment
 
@@ -252,7 +235,8 @@ def test_settings_are_handed_on_and_nothing_else(deployment: Deployment) -> None
     done, calls = deployment.run("cpu", "interactor", "--", "--volume", "/srv:/weights", **settings)
     assert done.returncode == 0, done.stderr
     (build,) = [call for call in calls if call[:2] == ["docker", "build"]]
-    assert option(build, "--build-arg") == ["WEIGHTS=default", "TORCH_INDEX=https://index.example"]
+    arguments = ["WEIGHTS=default", "VARIANT=cpu", "TORCH_INDEX=https://index.example"]
+    assert option(build, "--build-arg") == arguments
     (deploy,) = [call for call in calls if call[:2] == ["nuctl", "deploy"]]
     assert sorted(option(deploy, "--env")) == [
         "CVAT_FUNCTIONS_REDIS_HOST=cvat_redis_ondisk",
@@ -263,6 +247,15 @@ def test_settings_are_handed_on_and_nothing_else(deployment: Deployment) -> None
     assert json.loads(option(deploy, "--platform-config")[0])["attributes"]["network"] == "other"
     assert deploy[-2:] == ["--volume", "/srv:/weights"]
     assert "secret" not in json.dumps(calls)
+
+
+@pytest.mark.parametrize(("target", "index"), [("cpu", ""), ("gpu", ""), ("gpu", "https://index.example")])
+def test_without_its_index_no_image_has_pytorch_s_cpu_builds(
+    deployment: Deployment, target: str, index: str
+) -> None:
+    _, calls = deployment.run(target, EDGETAM_TORCH_INDEX=index)
+    (build,) = [call for call in calls if call[:2] == ["docker", "build"]]
+    assert option(build, "--build-arg")[1:] == ["VARIANT=cuda", "TORCH_INDEX="]
 
 
 def test_a_dashboard_of_another_version_is_warned_of(deployment: Deployment) -> None:

@@ -15,6 +15,10 @@ ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 COMPOSE = DOCKER / "compose.yaml"
 VARIANTS = ("cpu", "cuda")
+LOCKS = (
+    "requirements",
+    "cvat",
+)  # of the server's image, and of that of CVAT's functions; each has both variants
 REFERENCE = re.compile(r"(?<!\$)\$\{(\w+)(?::?[-?][^}]*)?\}")  # of a variable; `$$` stands for a dollar
 
 
@@ -87,9 +91,9 @@ def manifest(kind: str, name: str) -> Any:
     return found
 
 
-def lock(variant: str) -> dict[str, Pin]:
+def lock(variant: str, name: str) -> dict[str, Pin]:
     """Package → pin."""
-    text = (DOCKER / f"requirements-{variant}.lock").read_text()
+    text = (DOCKER / f"{name}-{variant}.lock").read_text()
     pins = {}
     for line in re.sub(r" \\\n\s*", " ", text).splitlines():
         if line.startswith("#"):

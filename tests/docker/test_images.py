@@ -1,4 +1,4 @@
-"""The image of server and workers: its build context is whole, and it is as locked as it says."""
+"""The images: their build contexts are whole, and they are as locked as they say."""
 
 from __future__ import annotations
 
@@ -57,13 +57,17 @@ def test_images_are_of_a_version_and_of_no_processor(dockerfile: Path) -> None:
     assert not re.search(r"x86|amd64|arm64|aarch64|--platform", text)
 
 
-def test_the_base_has_a_digest() -> None:
-    (python,) = [value for value in values(DOCKERFILE, "ARG") if value.startswith("PYTHON=")]
+def test_the_images_have_one_base_by_its_digest() -> None:
+    (python,) = {value for image in IMAGES for value in values(image, "ARG") if value.startswith("PYTHON=")}
     assert re.search(r"@sha256:[0-9a-f]{64}$", python)
+    for image in IMAGES:
+        stages = {value.partition(" AS ")[2] for value in values(image, "FROM")}
+        assert {value.partition(" AS ")[0] for value in values(image, "FROM")} <= {"$PYTHON"} | stages
 
 
-def test_nothing_is_installed_without_its_hash() -> None:
-    installs = [value for value in values(DOCKERFILE, "RUN") if "pip install" in value]
+@pytest.mark.parametrize("dockerfile", IMAGES, ids=lambda path: path.name)
+def test_nothing_is_installed_without_its_hash(dockerfile: Path) -> None:
+    installs = [value for value in values(dockerfile, "RUN") if "pip install" in value]
     assert len(installs) == 2
     for command in installs:
         from_lock = "--require-hashes" in command and "--only-binary :all:" in command

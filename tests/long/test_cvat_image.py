@@ -1,4 +1,8 @@
-"""The image's install commands in a bare environment, and both functions at work in what comes of them."""
+"""The image's install commands in a bare environment, and both functions at work in what comes of them.
+
+The lock names a CPU build of PyTorch, so pip must be told where it lies: by TORCH_INDEX as for the image, or
+by PIP_FIND_LINKS.
+"""
 
 from __future__ import annotations
 
@@ -52,11 +56,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if (ROOT / source).is_dir():
                 shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
             else:
-                place.mkdir(parents=True, exist_ok=True)
+                (place if target.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / source, place)
     for command in ran():
         if "pip install" in command:
-            inside(root, ["bash", "-ec", command.replace("/opt/edgetam", f"{root}/opt/edgetam")])
+            index = os.environ.get("TORCH_INDEX", "")
+            moved = command.replace("/opt/edgetam", f"{root}/opt/edgetam")
+            inside(root, ["sh", "-ec", moved], TORCH_INDEX=index)
     return root
 
 
