@@ -118,7 +118,7 @@ def locked(path: Path, wait_s: float | None = None) -> Iterator[None]:
     with handle:
         while not _try_lock(handle.fileno()):
             if give_up is not None and time.monotonic() > give_up:
-                raise WeightsError(f"another process has been fetching these weights for {wait_s:g} s")
+                raise WeightsError(f"another process has been busy with {path.stem} for {wait_s:g} s")
             time.sleep(LOCK_POLL_S)
         yield
 

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import os
 import threading
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from edgetam_model import config, model, nn, parts
-from edgetam_model.errors import EdgeTAMError
-from edgetam_model.hub import cache_dir, locked
+from edgetam_model.hub import cache_dir
 from edgetam_model.model import EdgeTAM
 from edgetam_model.parts.making import example_inputs, runtime_parts
+from edgetam_model.runtime.graph_store import GraphStore, code_hash
 from edgetam_model.runtime.graphs import Graph, kept_single
 
 BATCHES = (1,)  # one object keeps all cores busy; by fours ten took as long, and 1.7 GB in place of 1.1
-KEPT_BYTES = 2 << 30  # of converted graphs on disk; a published-size set for one object takes 62 MB
-LOCK_S = 600.0  # a conversion takes 5 to 30 s; the others wait for the process that makes it
-
-_log = logging.getLogger(__name__)
 
 
 class OpenVinoBackend:
@@ -44,10 +37,10 @@ class OpenVinoBackend:
         import openvino
 
         self.config, self.bf16, self.threads = model.config, bf16, threads
-        self.folder = folder or cache_dir() / "openvino"
         self._single = kept_single(model.config)
-        self._weights = model.fingerprint()
         self._parts = runtime_parts(model)
+        marks = f"{model.fingerprint()} {code_hash([openvino.get_version()], [Path(__file__)])}"
+        self._store = GraphStore("OpenVINO", folder or cache_dir() / "openvino", ".xml", marks)
         self._core = openvino.Core()
         self._requests: dict[Graph, Any] = {}
         self._lock = threading.Lock()
@@ -76,52 +69,21 @@ class OpenVinoBackend:
         """See `Backend`. One run at a time: it takes all threads, and a second would wait for them anyway."""
         with self._lock:
             if graph not in self._requests:
-                self._requests[graph] = self._prepared(graph)
+                load = partial(self._compiled, graph)
+                self._requests[graph] = self._store.prepared(graph, self._convert, load)
             request = self._requests[graph]
             out = request.infer([one.numpy() for one in inputs], share_inputs=True)
             return [torch.from_numpy(out[index]) for index in range(len(out))]
 
-    def _prepared(self, graph: Graph) -> Any:
-        """A request of the compiled graph.
-
-        Raises:
-            EdgeTAMError: it cannot be made, or not be kept.
-        """
-        try:
-            return self._compiled(graph)
-        except (OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[-1]
-            what = f"OpenVINO cannot prepare {graph.part} in {self.folder}: {reason}"
-            raise EdgeTAMError(f"{what}; EDGETAM_RUNTIME=torch does without") from error
-
-    def _compiled(self, graph: Graph) -> Any:
-        path = self._converted(graph)
+    def _compiled(self, graph: Graph, path: Path) -> Any:
+        """A request that runs the graph in that file."""
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 and graph.part not in self._single else "f32",
         }
         if self.threads:
             options["INFERENCE_NUM_THREADS"] = self.threads
-        try:
-            compiled = self._core.compile_model(str(path), "CPU", options)
-        except RuntimeError as error:
-            _log.warning("%s is damaged and made anew: %s", path.name, str(error).splitlines()[0])
-            path.unlink(missing_ok=True)
-            compiled = self._core.compile_model(str(self._converted(graph)), "CPU", options)
-        return compiled.create_infer_request()
-
-    def _converted(self, graph: Graph) -> Path:
-        """The graph's file, made unless it is there; processes that start together make it once."""
-        digest = hashlib.sha256(f"{self._weights} {graph.name} {_code()}".encode()).hexdigest()[:32]
-        path = self.folder / f"{graph.part}-{digest}.xml"
-        if not path.exists():
-            with locked(path.with_suffix(".lock"), LOCK_S):
-                if not path.exists():
-                    _log.info("preparing %s for OpenVINO, once", graph.name)
-                    self._convert(graph, path)
-                    shrink(self.folder, KEPT_BYTES)
-        path.touch()
-        return path
+        return self._core.compile_model(str(path), "CPU", options).create_infer_request()
 
     def _convert(self, graph: Graph, path: Path) -> None:
         """Through the frontend itself: the converter above it reports its use to its maker."""
@@ -139,10 +101,7 @@ class OpenVinoBackend:
             frontend = FrontEndManager().load_by_framework("pytorch")
             made = frontend.convert(frontend.load(decoder))
             made.reshape({place: list(one.shape) for place, one in enumerate(spec.inputs)})
-        part = path.with_suffix(f".{os.getpid()}.xml")
-        openvino.save_model(made, str(part), compress_to_fp16=False)
-        part.with_suffix(".bin").replace(path.with_suffix(".bin"))
-        part.replace(path)
+        openvino.save_model(made, str(path), compress_to_fp16=False)
 
 
 def _kept_whole() -> Any:
@@ -155,26 +114,3 @@ def _kept_whole() -> Any:
         if operation in table:
             table.pop(operation)
     return table
-
-
-def _code() -> str:
-    """What a converted graph depends on besides weights: the code that it was made from, and by what."""
-    import openvino
-
-    digest = hashlib.sha256(f"{openvino.get_version()} {torch.__version__}".encode())
-    folders = [Path(str(one.__file__)).parent for one in (nn, parts)]
-    modules = [Path(__file__), *(Path(str(one.__file__)) for one in (config, model))]
-    for file in [*modules, *sorted(f for folder in folders for f in folder.glob("*.py"))]:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def shrink(folder: Path, limit: int) -> None:
-    """Remove the graphs that were used longest ago, above so many bytes in all."""
-    kept = 0
-    for path in sorted(folder.glob("*.xml"), key=lambda one: one.stat().st_mtime, reverse=True):
-        weights = path.with_suffix(".bin")
-        kept += path.stat().st_size + (weights.stat().st_size if weights.exists() else 0)
-        if kept > limit:
-            path.unlink(missing_ok=True)
-            weights.unlink(missing_ok=True)

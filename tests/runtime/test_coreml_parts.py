@@ -7,7 +7,6 @@ macOS's own arithmetic and its loading of packages.
 from __future__ import annotations
 
 import copy
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,7 +28,7 @@ from edgetam_model.parts.specs import FRAME_ATTENTION
 from edgetam_model.prompts import Prompt
 from edgetam_model.runtime import choosing, coreml_parts
 from edgetam_model.runtime.choosing import RuntimeOptions, accelerate
-from edgetam_model.runtime.coreml_parts import USUAL, CoremlBackend, Predict, made_up, shrink
+from edgetam_model.runtime.coreml_parts import USUAL, CoremlBackend, Predict, made_up
 from edgetam_model.runtime.graphs import Graph
 from edgetam_model.runtime.openvino_parts import OpenVinoBackend
 from edgetam_model.runtime.static_parts import StaticParts
@@ -130,15 +129,6 @@ def test_answers_of_another_shape_are_refused(
     odd = backend(model, folder, load=lambda _: lambda _: answer)
     with pytest.raises(EdgeTAMError, match=f"expected attended of frame_attention with shape .*{told}"):
         odd.run(GRAPH, made_up(GRAPH.spec(model.config)))
-
-
-def test_the_folder_stays_small(tmp_path: Path) -> None:
-    for number in range(4):
-        package = tmp_path / f"part-{number}.mlpackage"
-        package.mkdir()
-        os.utime(package, (number, number))
-    shrink(tmp_path, 3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"part-{n}.mlpackage" for n in (1, 2, 3)]
 
 
 @pytest.mark.skipif(platform.system() == "Darwin", reason="there it computes")
