@@ -35,7 +35,8 @@ def test_without_reuse_every_clip_is_new() -> None:
     feeder = Feeder(source, 0, 3, 1)
     assert numbers(feeder, range(20)) == [3 * turn for turn in range(20)]
     feeder.close()
-    assert source.starts == [3 * turn for turn in range(21)], "one ahead, none twice"
+    made = [3 * turn for turn in range(21)]
+    assert source.starts in (made, made[:-1]), "one ahead, unless it was not begun; none twice"
     assert "MainThread" not in source.threads
 
 
@@ -45,7 +46,8 @@ def test_turns_that_others_take_are_not_made() -> None:
     feeder = Feeder(source, 0, 2, 1, stride=3)
     assert numbers(feeder, range(2, 20, 3)) == [2 * turn for turn in range(2, 20, 3)]
     feeder.close()
-    assert source.starts == [2 * turn for turn in range(2, 23, 3)]
+    made = [2 * turn for turn in range(2, 23, 3)]
+    assert source.starts in (made, made[:-1])
 
 
 def test_with_reuse_a_block_goes_round() -> None:
