@@ -221,7 +221,7 @@ def _still_curve(predictor: ImagePredictor, truth: Mask, void: Mask | None, limi
         if ious[-1] >= max(TARGETS) or len(made) == limit or correction is None:
             return tuple(ious)
         made.append(correction)
-        prompt = prompt.extended(correction.prompt()).refining(result)
+        prompt = prompt.extended(correction.prompt())  # without logits, as annotation tools ask
 
 
 def offline_rounds(

@@ -1,16 +1,16 @@
-"""Where to look for what a prompt shows: models with windows see an object best in a window of its own."""
+"""Asking an engine what a prompt shows: models with windows see an object best in a window of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgetam_model.colour_cut import with_colours
+from edgetam_model.answering import Scene
 from edgetam_model.engine import Engine, View
-from edgetam_model.first_looks import first_windows, merit, shown_window
-from edgetam_model.masks import Mask
 from edgetam_model.memory import Recall
 from edgetam_model.model_io import Decoded
 from edgetam_model.prompts import Prompt
@@ -31,20 +31,26 @@ class Answer:
     view: View
     decoded: Decoded
 
+    @property
+    def window(self) -> Window | None:
+        """See `Seen`."""
+        return self.view.window
+
+    @property
+    def iou(self) -> float:
+        """See `Seen`."""
+        return float(self.decoded.iou[0])
+
+    @cached_property
+    def logits(self) -> NDArray[np.float32]:
+        """See `Seen`."""
+        return np.asarray(self.decoded.logits[0].float().cpu().numpy())
+
 
 def look(
     engine: Engine, see: See, prompt: Prompt, *, recall: Recall | None = None, multimask: bool | None = None
 ) -> Answer:
-    """Decode a prompt in the window in which its object is seen best.
-
-    A box, a mask or an earlier result says which one that is. Clicks alone do not: they are answered in
-    windows of several sizes, of which the best one is kept. A prompt without an earlier result gets one from
-    the colours around it (`colour_cut`), and the answer is what the model makes of that; from a box only if
-    the model thinks it no worse.
-
-    A second look with the model's own first answer as a prompt was tried and left out: on whole photographs
-    it took the IoU from a box from .73 to .71, and from a click, in a window around that answer, from .47 to
-    .42.
+    """Decode a prompt in the window in which its object is seen best, see `Scene.answer`.
 
     Args:
         engine: of the frames' size.
@@ -53,40 +59,11 @@ def look(
         recall, multimask: see `Engine.decode_prompt`.
     """
 
-    def answer(view: View, prompt: Prompt) -> Answer:
+    def ask(window: Window | None, prompt: Prompt) -> Answer:
+        view = see(window)
         return Answer(view, engine.decode_prompt(view, prompt, recall=recall, multimask=multimask))
 
-    def seen(window: Window) -> Answer:
-        view = see(window)
-        first = answer(view, prompt)
-        again = _coloured(prompt, first)
-        if again is None:
-            return first
-        second = answer(view, again)
-        return first if prompt.box is not None and _iou(first) > _iou(second) else second
-
     if not engine.windowed:
-        return answer(see(None), prompt)
-    window = shown_window(prompt, engine.size, engine.model.config.window_scale)
-    windows = first_windows(prompt, engine.size) if window is None else [window]
-    return max(map(seen, windows), key=lambda found: worth(found, engine.size))
-
-
-def worth(answer: Answer, size: tuple[int, int]) -> float:
-    """`merit` of an answer on a frame of size (H, W)."""
-    return merit(_iou(answer), _mask(answer), answer.view.window, size)
-
-
-def _coloured(prompt: Prompt, first: Answer) -> Prompt | None:
-    window, pixels = first.view.window, first.view.pixels
-    if prompt.mask is not None or prompt.logits is not None or window is None or pixels is None:
-        return None
-    return with_colours(prompt, window, pixels, _mask(first))
-
-
-def _mask(answer: Answer) -> Mask:
-    return np.asarray((answer.decoded.logits[0] > 0).cpu().numpy())
-
-
-def _iou(answer: Answer) -> float:
-    return float(answer.decoded.iou[0])
+        return ask(None, prompt)
+    scale = engine.model.config.window_scale
+    return Scene(engine.size, scale, ask, lambda window: see(window).pixels).answer(prompt)

@@ -250,7 +250,10 @@ class VideoSession:
     def _answer(
         self, frame: int, object_id: int, tracked: TrackedObject, prompt: Prompt, last: FrameRecord | None
     ) -> Answer:
-        """Decode a prompt; on a tracked frame with memories, and clicks refine its last logits."""
+        """Decode a prompt; on a tracked frame with memories, and clicks refine its last logits.
+
+        A model with windows is asked anew for all clicks of a frame that nothing was tracked to.
+        """
         recall = None
         reached = tracked.corrections.get(frame, last.reverse if last and not last.prompted else None)
         if reached is not None:
@@ -259,7 +262,8 @@ class VideoSession:
             remembered = tracked.bank.recall(frame, reverse=reached, max_conditioning=limit)
             recall = remembered if remembered.latents else None  # None: the other prompts were removed
         begun = prompt.box is not None or prompt.mask is not None or prompt.logits is not None
-        if last is not None and not begun:
+        anew = self.engine.windowed and reached is None
+        if last is not None and not begun and not anew:
             prompt = prompt.refining(last)
         return look(self.engine, partial(self._view, frame), prompt, recall=recall)
 

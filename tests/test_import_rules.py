@@ -15,7 +15,17 @@ MODEL = "edgetam_model"
 # A file may import files of lower levels and of its own. Files that are not listed stand on the last level.
 LEVELS: list[set[str]] = [
     {"errors", "config"},
-    {"masks", "windows", "credence", "prompts", "colour_cut", "first_looks", "results", "options"},
+    {
+        "masks",
+        "windows",
+        "credence",
+        "prompts",
+        "colour_cut",
+        "first_looks",
+        "answering",
+        "results",
+        "options",
+    },
     {"nn"},
     {"model_io"},
     {"model"},
@@ -37,7 +47,17 @@ LEVELS: list[set[str]] = [
     {"__init__"},
 ]
 TORCH_FREE = {
-    *("errors", "config", "masks", "windows", "credence", "prompts", "colour_cut", "first_looks"),
+    *(
+        "errors",
+        "config",
+        "masks",
+        "windows",
+        "credence",
+        "prompts",
+        "colour_cut",
+        "first_looks",
+        "answering",
+    ),
     *("results", "options"),
     "propagation",
     *("tracks", "exports", "render"),

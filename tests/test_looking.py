@@ -9,8 +9,8 @@ import torch
 
 from edgetam_model.config import CONFIGS
 from edgetam_model.engine import View
-from edgetam_model.first_looks import first_windows, shown_window
-from edgetam_model.looking import Answer, look, worth
+from edgetam_model.first_looks import first_windows, merit, shown_window
+from edgetam_model.looking import Answer, look
 from edgetam_model.model_io import Decoded, ImageFeatures
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, window_around
@@ -121,9 +121,7 @@ def test_a_mask_that_its_window_cuts_off_or_a_speck_is_worth_less() -> None:
     across[5:9] = True
     speck[5, 5] = True
     view = see(Window(0, 0, 50, 50))
-    merits = [
-        worth(Answer(view, decoded(mask, iou)), SIZE) for mask, iou in ((good, 0.2), (across, 1), (speck, 1))
-    ]
+    merits = [merit(iou, mask, view.window, SIZE) for mask, iou in ((good, 0.2), (across, 1.0), (speck, 1.0))]
     assert merits[0] > max(merits[1:])
     engine = SquareEngine((10, 20, 150, 60), trusted=24)  # sure of itself where it sees nothing but object
     answer = looked(engine, Prompt(points=[[80, 40]], labels=[1]))

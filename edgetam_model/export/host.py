@@ -252,7 +252,8 @@ class HostSession:
             remembered = known.bank.recall(frame, reverse=reached, max_conditioning=limit)
             recall = remembered if remembered.latents else None  # None: the other prompts were removed
         begun = prompt.box is not None or prompt.mask is not None or prompt.logits is not None
-        if last is not None and not begun:
+        anew = self.engine.windowed and reached is None
+        if last is not None and not begun and not anew:
             prompt = prompt.refining(last)
         return self.engine.answer(partial(self._see, frame), prompt, recall)
 

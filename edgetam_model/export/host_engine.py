@@ -11,14 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetam_model.colour_cut import with_colours
+from edgetam_model.answering import Scene
 from edgetam_model.config import LOW_RES_STRIDE
 from edgetam_model.credence import Sighting, closer_window, overlap
 from edgetam_model.errors import InputError, PromptError
 from edgetam_model.export.bank import Array, Memory, Recall, Trace
 from edgetam_model.export.manifest import Manifest, PartFile
 from edgetam_model.export.pixels import binary_mask, blocks, repeated, stretched, to_pixels
-from edgetam_model.first_looks import first_windows, merit, shown_window
 from edgetam_model.options import TrackerOptions
 from edgetam_model.parts.specs import IMAGE_ENCODER, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER
 from edgetam_model.prompts import Prompt
@@ -136,21 +135,13 @@ class HostEngine:
         """Decode a prompt in the window in which its object is seen best."""
         if not self.windowed:
             return self._prompted(see(None), prompt, recall)
-        window = shown_window(prompt, self.size, self.config.window_scale)
-        windows = first_windows(prompt, self.size) if window is None else [window]
-        answers = [self._looked(see(one), one, prompt, recall) for one in windows]
-        return max(answers, key=lambda a: merit(a.iou, a.logits > 0, a.window, self.size))
-
-    def _looked(self, views: Views, window: Window, prompt: Prompt, recall: Recall | None) -> Answer:
-        """What a window shows, where the prompt brings no earlier result, once more with its colours."""
-        first = self._prompted(views, prompt, recall)
-        if prompt.mask is not None or prompt.logits is not None:
-            return first
-        again = with_colours(prompt, window, views.pixels[0], first.logits > 0)
-        if again is None:
-            return first
-        second = self._prompted(views, again, recall)
-        return first if prompt.box is not None and first.iou > second.iou else second
+        scene = Scene(
+            self.size,
+            self.config.window_scale,
+            ask=lambda window, prompt: self._prompted(see(window), prompt, recall),
+            pixels=lambda window: see(window).pixels[0],
+        )
+        return scene.answer(prompt)
 
     def _prompted(self, views: Views, prompt: Prompt, recall: Recall | None) -> Answer:
         window = views.windows[0]

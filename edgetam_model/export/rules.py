@@ -52,9 +52,9 @@ def _windows(config: EdgeTAMConfig) -> tuple[str, ...]:
         "window of a prompt: of its box or mask; of an earlier result the one it was seen in; enlarged "
         "where "
         f"clicks lie outside, by {windows.CLICK_MARGIN:g} of its side beyond them.",
-        f"clicks alone: answered in the whole frame and in windows of {looks} of its shorter side around "
-        f"the "
-        f"first positive click, those that hold all clicks; kept is the best predicted IoU, less "
+        "clicks alone: those up to the first positive one are answered in the whole frame and in windows "
+        f"of {looks} of its shorter side around that one, where these hold them all; kept is the best "
+        "predicted IoU, less "
         f"{first_looks.DISTRUST:g} per halving of the window, less {first_looks.NO_OBJECT:g} for a mask "
         f"below "
         f"{first_looks.TINY:g} of the window or from border to border.",
@@ -65,6 +65,8 @@ def _windows(config: EdgeTAMConfig) -> tuple[str, ...]:
         f"certain within {colour_cut.SEED_RADIUS} pixels, and without a box only pieces with a positive "
         f"click stay. The cut as logits of +-{colour_cut.CUT_LOGIT:g} is then an earlier result to the same "
         "prompt. That answer counts; from a box only if its predicted IoU is no lower.",
+        "further clicks, in their order: all so far are answered with the last answer as an earlier result, "
+        "in its window, and then with the colours' cut of that answer in its place.",
         "window of the next frame: around the box of the last mask (regions below "
         f"{windows.SPECK:g} of the largest one do not count); its side changes by a factor of at most "
         f"{windows.GROWTH:g} and {windows.SLACK:g} x {scale:g} pixels, or shrinks by {windows.ZOOM:g} "

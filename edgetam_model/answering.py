@@ -1,0 +1,101 @@
+"""How models with windows answer prompts: where they are asked, and what they are asked again. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetam_model.colour_cut import Rgb, with_colours
+from edgetam_model.first_looks import first_windows, merit, shown_window
+from edgetam_model.prompts import Prompt
+from edgetam_model.windows import Window
+
+
+class Seen(Protocol):
+    """One object's mask as a window shows it."""
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(S, S)."""
+
+    @property
+    def iou(self) -> float:
+        """The predicted one."""
+
+    @property
+    def window(self) -> Window | None:
+        """What the logits cover; None: the whole frame."""
+
+
+A = TypeVar("A", bound=Seen)
+
+
+@dataclass(frozen=True)
+class Scene(Generic[A]):
+    """A frame that a model can be asked about.
+
+    Attributes:
+        size: (H, W) of the frame.
+        scale: a box's window is so many times as wide.
+        ask: the model's answer to a prompt in a window.
+        pixels: uint8 (S, S, 3) RGB, a window as the model sees it; None: its colours are not asked.
+    """
+
+    size: tuple[int, int]
+    scale: float
+    ask: Callable[[Window, Prompt], A]
+    pixels: Callable[[Window], Rgb | None]
+
+    def answer(self, prompt: Prompt) -> A:
+        """Answer a prompt in the window in which its object is seen best.
+
+        A box, a mask or an earlier result says which one that is. Clicks alone do not: the first one is
+        answered in windows of several sizes, of which the best one is kept, and each further click corrects
+        what those before it gave. All of them at once are worse: on the photographs' 21 objects IoU .71,
+        .63, .71, .78 after one to four clicks, and .71, .72, .75, .78 one by one.
+
+        A prompt without an earlier result gets one from the colours around it (`colour_cut`), and the answer
+        is what the model makes of that; from a box only if the model thinks it no worse.
+
+        A second look with the model's own first answer as a prompt was tried and left out: on whole
+        photographs it took the IoU from a box from .73 to .71, and from a click, in a window around that
+        answer, from .47 to .42.
+        """
+        window = shown_window(prompt, self.size, self.scale)
+        if window is not None:
+            return self._looked(window, prompt)
+        first, *later = one_by_one(prompt)
+        answers = (self._looked(window, first) for window in first_windows(first, self.size))
+        best = max(answers, key=lambda one: merit(one.iou, one.logits > 0, one.window, self.size))
+        for clicks in later:
+            best = self._corrected(best, clicks)
+        return best
+
+    def _looked(self, window: Window, prompt: Prompt) -> A:
+        first = self.ask(window, prompt)
+        if prompt.mask is not None or prompt.logits is not None:
+            return first
+        second = self._coloured(window, prompt, first)
+        return first if prompt.box is not None and first.iou > second.iou else second
+
+    def _corrected(self, last: A, clicks: Prompt) -> A:
+        """What clicks give whose last one corrects an answer."""
+        window = (last.window or Window.whole(self.size)).including(clicks.points, self.size)
+        return self._coloured(window, clicks, self.ask(window, clicks.refining(last)))
+
+    def _coloured(self, window: Window, prompt: Prompt, first: A) -> A:
+        """An answer that minds the colours, begun with the first one; that one where they say nothing."""
+        pixels = self.pixels(window)
+        again = None if pixels is None else with_colours(prompt, window, pixels, first.logits > 0)
+        return first if again is None else self.ask(window, again)
+
+
+def one_by_one(prompt: Prompt) -> list[Prompt]:
+    """Clicks as they were made: those up to the first positive one, and one more each time."""
+    first = int(np.argmax(prompt.labels == 1)) + 1
+    counts = range(first, len(prompt.labels) + 1)
+    return [replace(prompt, points=prompt.points[:count], labels=prompt.labels[:count]) for count in counts]

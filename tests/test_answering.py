@@ -1,0 +1,146 @@
+"""What a model with windows is asked, by one that writes down every question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgetam_model.answering import Scene, one_by_one
+from edgetam_model.colour_cut import CUT_LOGIT
+from edgetam_model.prompts import Prompt
+from edgetam_model.windows import Window, window_around
+
+SIZE = (90, 160)
+SIDE = 64
+LOOKS = [160, 64, 46, 33, 24]  # sides of the windows, in pixels
+BOX = (60, 30, 90, 60)  # of the only object, red on rippled green
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """An answer."""
+
+    logits: NDArray[np.float32]
+    iou: float
+    window: Window | None
+
+
+@dataclass
+class Model:
+    """Sees a part of the object, and what it is told to refine; the wider the window, the surer it is.
+
+    Attributes:
+        doubts: what is taken off the predicted IoU where colours were minded.
+    """
+
+    doubts: float = 0.0
+    asked: list[tuple[Window, Prompt]] = field(default_factory=list)
+
+    def ask(self, window: Window, prompt: Prompt) -> Said:
+        """Write down, and answer."""
+        self.asked.append((window, prompt))
+        frame = np.full(SIZE, -5, np.float32)
+        frame[40:50, 70:80] = 5
+        logits = stretched(frame, window) if prompt.logits is None else prompt.logits
+        iou = 0.5 + max(window.size) / 1000 - (self.doubts if prompt.logits is not None else 0)
+        return Said(logits, iou, window)
+
+
+def stretched(frame: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+    part = window.cut(frame)
+    rows, columns = (((np.arange(SIDE) + 0.5) * n / SIDE).astype(int) for n in part.shape[:2])
+    return np.asarray(part[rows[:, None], columns], np.float32)
+
+
+def pixels(window: Window) -> NDArray[np.uint8]:
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    ripples = 100 + 25 * np.sin(rows / 3) + 20 * np.cos(columns / 4)
+    frame = np.stack([ripples * 0.4, ripples, ripples * 0.5], -1).astype(np.float32)
+    frame[BOX[1] : BOX[3], BOX[0] : BOX[2]] = (210, 40, 40)
+    return stretched(frame, window).astype(np.uint8)
+
+
+def scene(model: Model, *, colours: bool = True) -> Scene[Said]:
+    return Scene(SIZE, 1.7, model.ask, pixels if colours else lambda _: None)
+
+
+def area(answer: Said) -> float:
+    """Of the mask, in pixels of the frame."""
+    assert answer.window is not None
+    return float((answer.logits > 0).mean()) * answer.window.size[0] * answer.window.size[1]
+
+
+def test_colours_make_a_part_of_an_object_the_whole() -> None:
+    for prompt in (Prompt(points=[[75, 45]], labels=[1]), Prompt(box=BOX)):
+        whole, part = scene(Model()).answer(prompt), scene(Model(), colours=False).answer(prompt)
+        assert area(whole) == pytest.approx(900, rel=0.15)
+        assert area(part) == pytest.approx(100, rel=0.3)
+
+
+def test_from_a_box_the_surer_answer_is_kept_and_from_a_click_the_one_that_minds_colours() -> None:
+    box, click = (
+        scene(Model(doubts=0.1)).answer(prompt)
+        for prompt in (Prompt(box=BOX), Prompt(points=[[75, 45]], labels=[1]))
+    )
+    assert area(box) < 200
+    assert area(click) > 700
+
+
+def test_a_box_is_asked_about_in_the_window_around_it() -> None:
+    model = Model()
+    scene(model).answer(Prompt(box=BOX))
+    around = window_around(np.array(BOX), SIZE, 1.7)
+    assert [window for window, _ in model.asked] == [around, around]
+    assert set(np.unique(model.asked[1][1].logits)) == {-CUT_LOGIT, CUT_LOGIT}
+
+
+def test_masks_and_earlier_results_are_answered_as_they_are() -> None:
+    logits = np.full((SIDE, SIDE), 3, np.float32)
+    refined = Prompt(points=[[75, 45]], labels=[1], logits=logits, window=Window(50, 20, 114, 84))
+    for prompt in (Prompt(mask=np.ones(SIZE, bool)), refined):
+        model = Model()
+        scene(model).answer(prompt)
+        assert [asked for _, asked in model.asked] == [prompt]
+
+
+def test_further_clicks_correct_what_those_before_gave() -> None:
+    model = Model()
+    first = scene(model).answer(Prompt(points=[[75, 45]], labels=[1]))
+    assert [max(window.size) for window, _ in model.asked[::2]] == LOOKS
+    looked = len(model.asked)
+    both = Prompt(points=[[75, 45], [150, 10]], labels=[1, 0])
+    answer = scene(model).answer(both)
+    again, minded = model.asked[2 * looked :]
+    assert again[1].points.tolist() == both.points.tolist()
+    assert np.array_equal(again[1].logits, first.logits)
+    assert again[1].window == first.window
+    assert again[0] == minded[0] == answer.window
+    assert answer.window is not None
+    assert answer.window.contains(both.points)
+
+
+def test_clicks_are_told_one_by_one_from_the_first_positive_one_on() -> None:
+    clicks = Prompt(points=[[1, 1], [2, 2], [3, 3], [4, 4]], labels=[0, 1, 0, 1])
+    told = one_by_one(clicks)
+    assert [one.labels.tolist() for one in told] == [[0, 1], [0, 1, 0], [0, 1, 0, 1]]
+    assert told[-1].points.tolist() == clicks.points.tolist()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.data())
+def test_windows_hold_every_click_that_is_asked_about(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 5))
+    places = st.tuples(st.integers(0, SIZE[1]), st.integers(0, SIZE[0]))
+    points = data.draw(st.lists(places, min_size=count, max_size=count))
+    labels = data.draw(st.lists(st.integers(0, 1), min_size=count, max_size=count).filter(any))
+    model = Model()
+    scene(model).answer(Prompt(points=points, labels=labels))
+    for window, prompt in model.asked:
+        assert window.contains(prompt.points)
+        assert window.fits(SIZE)
+    assert len(model.asked[-1][1].points) == count
