@@ -46,6 +46,8 @@ class Model:
         self.asked.append((window, prompt))
         frame = np.full(SIZE, -5, np.float32)
         frame[40:50, 70:80] = 5
+        if prompt.points is not None and prompt.points[-1, 0] < 30:
+            frame[74:86, 14:26] = 5  # another part, for who points at it
         logits = stretched(frame, window) if prompt.logits is None else prompt.logits
         iou = 0.5 + max(window.size) / 1000 - (self.doubts if prompt.logits is not None else 0)
         return Said(logits, iou, window)
@@ -118,10 +120,34 @@ def test_further_clicks_correct_what_those_before_gave() -> None:
     again, minded = model.asked[2 * looked :]
     assert again[1].points.tolist() == both.points.tolist()
     assert np.array_equal(again[1].logits, first.logits)
-    assert again[1].window == first.window
-    assert again[0] == minded[0] == answer.window
-    assert answer.window is not None
-    assert answer.window.contains(both.points)
+    assert again[0] == again[1].window == first.window
+    assert minded[0] == answer.window == first.window
+
+
+def test_a_click_on_a_part_that_is_missing_adds_it() -> None:
+    model = Model()
+    only = scene(model, colours=False)
+    both = Prompt(points=[[75, 45], [20, 80]], labels=[1, 1])
+    added = only.answer(both)
+    part, again = model.asked[-2:]
+    assert part[1].points.tolist() == [[20, 80]], "what this click alone shows"
+    assert part[1].logits is None
+    assert area(added) == pytest.approx(100 + 144, rel=0.2)
+    assert again[1].points.tolist() == both.points.tolist()
+    asked = len(model.asked)
+    only.answer(Prompt(points=[[75, 45], [74, 44]], labels=[1, 1]))
+    assert len(model.asked) - asked == len(LOOKS) + 1, "what it shows already is not asked about"
+
+
+def test_the_window_grows_with_what_clicks_show() -> None:
+    frame_scene = scene(Model(), colours=False)
+    last = Said(np.full((SIDE, SIDE), 5, np.float32), 0.9, Window(60, 30, 90, 60))
+    clicks = Prompt(points=[[75, 45], [40, 45]], labels=[1, 1])
+    grown = frame_scene._corrected(last, clicks)
+    assert grown.window == window_around(np.array((40, 30, 90, 60)), SIZE, 1.7)
+    near = Prompt(points=[[75, 45], [62, 45]], labels=[1, 1])
+    small = Said(np.full((SIDE, SIDE), -5, np.float32), 0.9, Window(50, 20, 100, 70))
+    assert frame_scene._corrected(small, near).window == small.window
 
 
 def test_clicks_are_told_one_by_one_from_the_first_positive_one_on() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgetam_model import colour_cut, credence, first_looks, windows
+from edgetam_model import answering, colour_cut, credence, first_looks, windows
 from edgetam_model.config import EdgeTAMConfig
 from edgetam_model.export.manifest import Constants
 from edgetam_model.options import TrackerOptions
@@ -66,7 +66,11 @@ def _windows(config: EdgeTAMConfig) -> tuple[str, ...]:
         f"click stay. The cut as logits of +-{colour_cut.CUT_LOGIT:g} is then an earlier result to the same "
         "prompt. That answer counts; from a box only if its predicted IoU is no lower.",
         "further clicks, in their order: all so far are answered with the last answer as an earlier result, "
-        "in its window, and then with the colours' cut of that answer in its place.",
+        "and then with the colours' cut of that answer in its place. The window is the one around the last "
+        "mask and the positive clicks, if it is at least "
+        f"{answering.WIDER:g} times as wide as that of the last answer, else that one. To a positive click "
+        "beside the last mask that click alone is answered first, and what it shows joins the earlier result "
+        f"with logits of at least {colour_cut.CUT_LOGIT:g}.",
         "window of the next frame: around the box of the last mask (regions below "
         f"{windows.SPECK:g} of the largest one do not count); its side changes by a factor of at most "
         f"{windows.GROWTH:g} and {windows.SLACK:g} x {scale:g} pixels, or shrinks by {windows.ZOOM:g} "
