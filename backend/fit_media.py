@@ -14,6 +14,7 @@ from backend.fit_videos import FitVideos
 from backend.jobs import TryAgain
 from backend.label_studio import LabelStudioError
 from backend.media import MediaIntake, media_kind
+from backend.media_cache import MediaBusyError
 from backend.settings import Settings
 from edgetam_model import FrameSource, ImageDecoders, MediaError, open_source
 from edgetam_model.training.annotations import AnnotatedTask
@@ -89,6 +90,10 @@ class FitMedia:
         except FetchError as error:
             passing = error.cut_off or error.status is None or error.status == 429 or error.status >= 500
             if passing and self._patient:
+                raise TryAgain(str(error)) from error
+            raise
+        except MediaBusyError as error:
+            if self._patient:
                 raise TryAgain(str(error)) from error
             raise
         except LabelStudioError as error:

@@ -41,6 +41,10 @@ class Incoming:
 Ask = Callable[[], AbstractContextManager[Incoming]]
 
 
+class MediaBusyError(MediaError):
+    """Another fetch of the same file takes longer than was waited: that passes, and is no fault of the file."""
+
+
 class MediaCache:
     """Files under a folder, at most `max_bytes` of them besides those that are being read.
 
@@ -66,7 +70,8 @@ class MediaCache:
                 not here. Of several callers with one source, one at a time asks.
 
         Raises:
-            MediaError: the folder cannot be written, or another's fetch does not end.
+            MediaBusyError: another's fetch does not end.
+            MediaError: the folder cannot be written.
             whatever `ask` and `write` raise; nothing is kept then.
         """
         try:
@@ -129,7 +134,7 @@ class MediaCache:
                 break
             os.close(descriptor)
             if time.monotonic() > give_up:
-                raise MediaError(
+                raise MediaBusyError(
                     "media", f"another request has been fetching this file for {self._wait_s:g} s"
                 )
             time.sleep(POLL_S)

@@ -18,6 +18,7 @@ from backend.keyframe import Box
 from backend.label_studio import LabelStudio, LabelStudioError
 from backend.loading import version_of
 from backend.media import MediaIntake
+from backend.media_cache import MediaBusyError
 from backend.project_models import ProjectModels
 from backend.settings import Settings
 from backend.thumbnails import SeenFrames, thumbnail
@@ -90,6 +91,8 @@ class Tracking:
             if error.cut_off or error.status == 429 or (error.status or 0) >= 500:
                 raise TryAgain(str(error)) from error
             raise
+        except MediaBusyError as error:
+            raise TryAgain(str(error)) from error
         except LabelStudioError as error:
             if error.status is None or error.status >= 500:
                 raise TryAgain(str(error)) from error

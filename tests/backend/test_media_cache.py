@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import pytest
 
-from backend.media_cache import Incoming, MediaCache
+from backend.media_cache import Incoming, MediaBusyError, MediaCache
 from edgetam_model import MediaError
 
 ROOT = Path(__file__).parents[2]
@@ -151,7 +151,7 @@ def test_after_a_failure_the_next_in_line_tries(
 def test_waiting_ends(tmp_path: Path, in_thread: Callable[[MediaCache, Origin], Future[bytes]]) -> None:
     cache = MediaCache(tmp_path, 100, wait_s=0.1)
     fetching = in_thread(cache, Origin(pause_s=0.5))
-    with pytest.raises(MediaError, match="has been fetching"), cache.hold("a", Origin()):
+    with pytest.raises(MediaBusyError, match="has been fetching"), cache.hold("a", Origin()):
         pass
     assert fetching.result() == b"content"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from backend.frame_map import FrameMap
 from backend.jobs import JobFunction, MemoryJob, TryAgain
 from backend.label_studio import LabelStudio
 from backend.media import MediaIntake
+from backend.media_cache import MediaCache
 from backend.project_models import ProjectModels
 from backend.tracking import Leg, Tracking, legs_of, track_job
 from backend.video_plan import plan_request
@@ -178,6 +181,30 @@ def test_a_server_that_does_not_answer_now_is_asked_again(
         run = track_job(own, intake=MediaIntake(own, None, local_fetcher(web)))
         with pytest.raises(error, match=str(status)):
             run(MemoryJob(payload(region([drawn(clip, BALL)]), media=f"{web.url}/clip.mp4")))
+
+
+def test_a_fetch_that_another_has_under_way_is_waited_for_by_another_attempt(
+    folder: Path, clip: DemoClip
+) -> None:
+    with serving() as web, ThreadPoolExecutor(1) as pool:
+        web.routes["/clip.mp4"] = Answer(b"slow" * 1000, pause_s=0.3)
+        own, address = settings(folder), f"{web.url}/clip.mp4"
+
+        def intake() -> MediaIntake:
+            cache = MediaCache(own.media_cache_dir, 10**9, wait_s=0.1)
+            return MediaIntake(own, None, local_fetcher(web), cache)
+
+        def fetch() -> None:
+            with intake().open(address, task_id=1):
+                pass
+
+        fetching = pool.submit(fetch)
+        while not list(own.media_cache_dir.glob("parts/*")):
+            assert not fetching.done()
+            time.sleep(0.01)
+        with pytest.raises(TryAgain, match="has been fetching this file"):
+            track_job(own, intake=intake())(MemoryJob(payload(region([drawn(clip, BALL)]), media=address)))
+        assert isinstance(fetching.exception(), MediaError), "it was no video"
 
 
 def test_checkpoints_do_not_grow_with_the_video(track: JobFunction, clip: DemoClip) -> None:
