@@ -42,7 +42,7 @@ Ask = Callable[[], AbstractContextManager[Incoming]]
 
 
 class MediaBusyError(MediaError):
-    """Another fetch of the same file takes longer than was waited: that passes, and is no fault of the file."""
+    """Another fetch of the same file takes longer than was waited: it passes, and is no fault of the file."""
 
 
 class MediaCache:
