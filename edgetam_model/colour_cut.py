@@ -9,6 +9,7 @@ takes the IoU from a box from .777 to .827 and from one click from .469 to .710,
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ CUT_LOGIT = 6.0  # of what is cut out, and less than nothing of the rest
 
 Rgb = NDArray[np.uint8]
 Kinds = NDArray[np.uint8]  # (S, S) of cv2.GC_…
+Picture = TypeVar("Picture", NDArray[np.uint8], NDArray[np.float32])
 
 
 def with_colours(prompt: Prompt, window: Window, pixels: Rgb, mask: Mask) -> Prompt | None:
@@ -34,10 +36,14 @@ def with_colours(prompt: Prompt, window: Window, pixels: Rgb, mask: Mask) -> Pro
         prompt: a box, clicks or both, in pixels of the frame, without a mask or an earlier result.
         window: what is looked at.
         pixels: (S, S, 3) RGB, the window as the network sees it.
-        mask: (S, S) what the model answers to the prompt there.
+        mask: (M, M) what the model answers to the prompt there; the earlier result gets this size.
     """
     side = len(pixels)
-    kinds = _around(mask) if prompt.box is None else _within(window, prompt.box, side)
+    kinds = (
+        _around(_sized(mask.astype(np.uint8), side) > 0)
+        if prompt.box is None
+        else _within(window, prompt.box, side)
+    )
     clicks = np.zeros((0, 2), np.int64)
     if prompt.points is not None and prompt.labels is not None:
         places = window.to_window(prompt.points, side)
@@ -49,7 +55,15 @@ def with_colours(prompt: Prompt, window: Window, pixels: Rgb, mask: Mask) -> Pro
         cut = _touching(cut, clicks[prompt.labels == 1])
     if cut is None or not cut.any():
         return None
-    return replace(prompt, logits=np.where(cut, CUT_LOGIT, -CUT_LOGIT).astype(np.float32), window=window)
+    logits = np.where(cut, CUT_LOGIT, -CUT_LOGIT).astype(np.float32)
+    return replace(prompt, logits=_sized(logits, len(mask)), window=window)
+
+
+def _sized(picture: Picture, side: int) -> Picture:
+    """Stretched to (side, side): masks of models without a refiner are coarser than what they see."""
+    if len(picture) == side:
+        return picture
+    return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), picture.dtype)
 
 
 def _within(window: Window, box: NDArray[np.floating], side: int) -> Kinds:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgetam_model.colour_cut import CUT_LOGIT, with_colours
+from edgetam_model.config import CONFIGS
 from edgetam_model.image_predictor import ImagePredictor
+from edgetam_model.model import EdgeTAM
 from edgetam_model.prompts import Prompt
 from edgetam_model.training.photo_clips import load_cutout, outlined_objects
 from edgetam_model.weights import load_model
@@ -106,3 +110,19 @@ def test_photographed_objects_are_found_better(name: str, box: float, click: flo
     y, x = np.unravel_index(int(inside.argmax()), inside.shape)
     middle = Prompt(points=[[float(x) + 0.5, float(y) + 0.5]], labels=[1])
     assert iou(predictor.predict(middle).mask, truth) >= click
+
+
+def test_masks_may_be_coarser_than_what_is_seen() -> None:
+    """As those of models without a refiner are."""
+    coarse = np.zeros((SIDE // 4, SIDE // 4), np.bool_)
+    coarse[9:16, 9:16] = True
+    again = with_colours(Prompt(points=TWO[:1], labels=[1]), WINDOW, picture(), coarse)
+    assert again is not None
+    fine = cv2.resize(again.logits, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) > 0
+    assert again.logits.shape == coarse.shape
+    assert iou(fine, disc(48, 20)) > 0.85
+    untrained = EdgeTAM(replace(CONFIGS["tiny"], window_scale=1.7)).eval()
+    predictor = ImagePredictor(untrained)
+    predictor.set_image(picture())
+    clicks = Prompt(points=[[48, 48], [48, 20]], labels=[1, 0])
+    assert predictor.predict(clicks).logits.shape == (32, 32)
