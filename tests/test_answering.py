@@ -18,7 +18,7 @@ from edgetam_model.windows import Window, window_around
 SIZE = (90, 160)
 SIDE = 64
 LOOKS = [160, 64, 46, 33, 24]  # sides of the windows, in pixels
-BOX = (60, 30, 90, 60)  # of the only object, red on rippled green
+BOX = (60, 30, 90, 60)  # of what is red on rippled green
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,18 +47,8 @@ LEVELS: list[set[str]] = [
     {"__init__"},
 ]
 TORCH_FREE = {
-    *(
-        "errors",
-        "config",
-        "masks",
-        "windows",
-        "credence",
-        "prompts",
-        "colour_cut",
-        "first_looks",
-        "answering",
-    ),
-    *("results", "options"),
+    *LEVELS[0],
+    *LEVELS[1],
     "propagation",
     *("tracks", "exports", "render"),
     *("field_objects", "field_places"),

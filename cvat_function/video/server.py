@@ -42,11 +42,8 @@ _UNCHECKED: dict[str, Any] = {
     "_host_index": 0,
 }
 ASK_ADDRESS = "is this the address of CVAT, and nothing between that asks for a password of its own?"
-_UNLIKE_CVAT = (
-    OpenApiException,
-    AssertionError,
-    TypeError,
-)  # what the SDK makes of strange answers to a login
+# What the SDK makes of strange answers to a login: it has no words of its own for them.
+_UNLIKE_CVAT = (OpenApiException, AssertionError, TypeError)
 REASON = 300  # characters of the server's own words
 _CAUSES = (  # the first that fits: some are kinds of those below them
     (urllib3.exceptions.NameResolutionError, "no machine of this name is known here. Is this its address?"),

@@ -15,10 +15,7 @@ ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 COMPOSE = DOCKER / "compose.yaml"
 VARIANTS = ("cpu", "cuda")
-LOCKS = (
-    "requirements",
-    "cvat",
-)  # of the server's image, and of that of CVAT's functions; each has both variants
+LOCKS = ("requirements", "cvat")  # of the server's image, and of that of CVAT's functions, in both variants
 REFERENCE = re.compile(r"(?<!\$)\$\{(\w+)(?::?[-?][^}]*)?\}")  # of a variable; `$$` stands for a dollar
 
 

@@ -47,22 +47,18 @@ def test_secrets_on_the_command_line_or_in_an_address_are_refused_and_not_repeat
 @pytest.mark.parametrize(
     "address",
     [
-        *(
-            "not a url",
-            "http://",
-            "https:///x",
-            "ftp://host",
-            "http://host:abc",
-            "http://host:99999",
-            "host:0",
-        ),
-        *(
-            "http://[::1",
-            "http://host?x=1",
-            "http://host/tasks/7/jobs/3",
-            "https://host/api",
-            "host/projects",
-        ),
+        "not a url",
+        "http://",
+        "https:///x",
+        "ftp://host",
+        "http://host:abc",
+        "http://host:99999",
+        "host:0",
+        "http://[::1",
+        "http://host?x=1",
+        "http://host/tasks/7/jobs/3",
+        "https://host/api",
+        "host/projects",
     ],
 )
 def test_what_is_no_address_of_a_server_is_refused_with_an_example(address: str) -> None:
@@ -74,14 +70,15 @@ def test_what_is_no_address_of_a_server_is_refused_with_an_example(address: str)
 @pytest.mark.parametrize(
     "address",
     [
-        *(
-            "localhost",
-            "localhost:8080",
-            "http://127.0.0.1:9",
-            "https://cvat.example.com/",
-            "https://[::1]:8080",
-        ),
-        *("https://bücher.example", "https://host/cvat", "http://cvat_server:8080", "HTTPS://Host"),
+        "localhost",
+        "localhost:8080",
+        "http://127.0.0.1:9",
+        "https://cvat.example.com/",
+        "https://[::1]:8080",
+        "https://bücher.example",
+        "https://host/cvat",
+        "http://cvat_server:8080",
+        "HTTPS://Host",
     ],
 )
 def test_addresses_of_servers_pass(address: str) -> None:
