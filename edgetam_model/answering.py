@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -46,12 +46,14 @@ class Scene(Generic[A]):
         scale: a box's window is so many times as wide.
         ask: the model's answer to a prompt in a window.
         pixels: uint8 (S, S, 3) RGB, a window as the model sees it; None: its colours are not asked.
+        known: answers to clicks so far, by what `marked` makes of them; new ones are added.
     """
 
     size: tuple[int, int]
     scale: float
     ask: Callable[[Window, Prompt], A]
     pixels: Callable[[Window], Rgb | None]
+    known: MutableMapping[bytes, A] = field(default_factory=dict)
 
     def answer(self, prompt: Prompt) -> A:
         """Answer a prompt in the window in which its object is seen best.
@@ -71,12 +73,18 @@ class Scene(Generic[A]):
         window = shown_window(prompt, self.size, self.scale)
         if window is not None:
             return self._looked(window, prompt)
-        first, *later = one_by_one(prompt)
-        answers = (self._looked(window, first) for window in first_windows(first, self.size))
-        best = max(answers, key=lambda one: merit(one.iou, one.logits > 0, one.window, self.size))
-        for clicks in later:
-            best = self._corrected(best, clicks)
+        best: A | None = None
+        for clicks in one_by_one(prompt):
+            mark = marked(clicks)
+            if mark not in self.known:
+                self.known[mark] = self._first(clicks) if best is None else self._corrected(best, clicks)
+            best = self.known[mark]
+        assert best is not None, "a prompt has a positive click"
         return best
+
+    def _first(self, clicks: Prompt) -> A:
+        answers = (self._looked(window, clicks) for window in first_windows(clicks, self.size))
+        return max(answers, key=lambda one: merit(one.iou, one.logits > 0, one.window, self.size))
 
     def _looked(self, window: Window, prompt: Prompt) -> A:
         first = self.ask(window, prompt)
@@ -118,6 +126,12 @@ def one_by_one(prompt: Prompt) -> list[Prompt]:
     first = int(np.argmax(prompt.labels == 1)) + 1
     counts = range(first, len(prompt.labels) + 1)
     return [replace(prompt, points=prompt.points[:count], labels=prompt.labels[:count]) for count in counts]
+
+
+def marked(clicks: Prompt) -> bytes:
+    """The same for the same clicks in the same order."""
+    points, labels = clicks.points.tobytes(), clicks.labels.tobytes()
+    return bytes(points + labels)
 
 
 def _shows(logits: NDArray[np.float32], window: Window, point: NDArray[np.float32]) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgetam_model.engine import Engine, Image
 from edgetam_model.errors import InputError, PromptError, SessionError
-from edgetam_model.looking import See, look
+from edgetam_model.looking import Answer, See, look
 from edgetam_model.masks import fill_holes, remove_islands
 from edgetam_model.model import EdgeTAM
 from edgetam_model.model_io import Decoded
@@ -21,6 +21,8 @@ from edgetam_model.prompts import Prompt
 from edgetam_model.results import MaskResult, State
 from edgetam_model.runtime.choosing import in_quality
 from edgetam_model.windows import Window
+
+KNOWN_ANSWERS = 16  # to clicks on an image, each with what the model saw
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class ImagePredictor:
         self.model = in_quality(model, self.options.quality)
         self._engine: Engine | None = None
         self._see: See | None = None
+        self._known: dict[bytes, Answer] = {}  # so that the next click is all that is computed
 
     def set_image(self, rgb: Image) -> None:
         """Encode an image, uint8 (H, W, 3) RGB.
@@ -114,7 +117,7 @@ class ImagePredictor:
         pixels = rgb.copy() if engine.windowed else rgb  # windows are cut from it later
         see = partial(engine.view, 0, lambda: pixels)
         see(None)
-        self._engine, self._see = engine, see
+        self._engine, self._see, self._known = engine, see, {}
 
     def predict(self, prompt: Prompt, *, candidates: bool | None = None) -> MaskResult:
         """The mask of one prompt.
@@ -131,7 +134,10 @@ class ImagePredictor:
         prompt.check_inside(*engine.size)
         if not prompt.has_positive:
             raise PromptError("labels", "expected a positive click, a box or a mask: nothing is selected yet")
-        answer = look(engine, see, prompt, multimask=candidates)
+        if len(self._known) >= KNOWN_ANSWERS:
+            self._known.clear()
+        known = self._known if candidates is None else None
+        answer = look(engine, see, prompt, multimask=candidates, known=known)
         return self._results(answer.decoded, answer.view.window)[0]
 
     def predict_boxes(self, boxes: Sequence[Sequence[float]]) -> list[MaskResult]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,7 +48,13 @@ class Answer:
 
 
 def look(
-    engine: Engine, see: See, prompt: Prompt, *, recall: Recall | None = None, multimask: bool | None = None
+    engine: Engine,
+    see: See,
+    prompt: Prompt,
+    *,
+    recall: Recall | None = None,
+    multimask: bool | None = None,
+    known: MutableMapping[bytes, Answer] | None = None,
 ) -> Answer:
     """Decode a prompt in the window in which its object is seen best, see `Scene.answer`.
 
@@ -57,6 +63,7 @@ def look(
         see: gives a window of the frame.
         prompt: in pixels of the frame.
         recall, multimask: see `Engine.decode_prompt`.
+        known: of the same frame, asked in the same way; see `Scene`.
     """
 
     def ask(window: Window | None, prompt: Prompt) -> Answer:
@@ -66,4 +73,5 @@ def look(
     if not engine.windowed:
         return ask(None, prompt)
     scale = engine.model.config.window_scale
-    return Scene(engine.size, scale, ask, lambda window: see(window).pixels).answer(prompt)
+    known = {} if known is None else known
+    return Scene(engine.size, scale, ask, lambda window: see(window).pixels, known).answer(prompt)
