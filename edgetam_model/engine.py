@@ -138,7 +138,7 @@ class Engine:
         if window is None:
             return View(self.model.encode_pixels(to_pixels(read(), self.model)), None)
         pixels = to_pixels(window.cut(self._pixels(key, read)), self.model)
-        seen = pixels[0].permute(1, 2, 0).round().to(torch.uint8).cpu().numpy()
+        seen = pixels[0].permute(1, 2, 0).cpu().numpy()
         return View(self._encode_pixels(pixels, [window]), window, seen)
 
     def _encode_windows(self, rgb: Image, windows: Sequence[Window]) -> ImageFeatures:
@@ -400,7 +400,7 @@ def traced_mask(trace: Trace) -> NDArray[np.bool_]:
 
 
 def to_pixels(rgb: Image, model: EdgeTAM) -> Tensor:
-    """uint8 (H, W, 3) → (1, 3, S, S), 0 to 255 in the model's type, stretched to the square.
+    """uint8 (H, W, 3) → uint8 (1, 3, S, S), stretched to the square.
 
     Bilinear with antialiasing, as SAM 2's image predictor resizes.
 
@@ -409,10 +409,11 @@ def to_pixels(rgb: Image, model: EdgeTAM) -> Tensor:
     """
     check_rgb(rgb)
     side = model.config.image_size
-    pixels = torch.from_numpy(np.array(rgb)).to(model.device).permute(2, 0, 1)[None]
+    # A batch first, permuted then: otherwise PyTorch misses that channels are last, and takes thrice as long.
+    pixels = torch.from_numpy(np.array(rgb))[None].to(model.device).permute(0, 3, 1, 2)
     if pixels.shape[2:] != (side, side):
         pixels = F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
-    return pixels.to(model.dtype)
+    return pixels
 
 
 def check_rgb(rgb: Image) -> None:

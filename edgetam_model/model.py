@@ -120,12 +120,12 @@ class EdgeTAM(nn.Module):
         """Features of B images or views.
 
         Args:
-            pixels: (B, 3, S, S) RGB, 0 to 255.
+            pixels: uint8 (B, 3, S, S) RGB.
             window: as in `encode_image`.
         """
         if self.runtime is not None:
             return self.runtime.encode_pixels(pixels, window)
-        return self.encode_image(normalised(pixels), window)
+        return self.encode_image(normalised(pixels.to(self.dtype).contiguous()), window)
 
     def encode_image(self, images: Tensor, window: Tensor | None = None) -> ImageFeatures:
         """`encode_pixels` of normalised images, which training makes itself.

@@ -1,4 +1,4 @@
-"""A first prompt and a first track on a blank picture: whoever comes next does not wait for preparations."""
+"""First prompts and a first track on a blank picture: whoever comes next does not wait for preparations."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from edgetam_model.video_tracker import VideoTracker
 
 SIZE = (96, 128)
 BOX = (30.0, 20.0, 90.0, 70.0)
+CENTRE = (60.0, 45.0)
 
 
 def warm_up(model: EdgeTAM) -> EdgeTAM:
-    """Compute a box, a click and a tracked frame, and give the model back.
+    """Compute a click, a box, a tracked frame and its correction, and give the model back.
 
     OpenVINO prepares each graph when it is first run: for 20 s once on a machine, then for a second in each
     process. Without it, this takes about as long as two frames.
@@ -25,9 +26,10 @@ def warm_up(model: EdgeTAM) -> EdgeTAM:
     blank = np.zeros((*SIZE, 3), np.uint8)
     predictor = ImagePredictor(model)
     predictor.set_image(blank)
-    predictor.predict(Prompt(points=[[60, 45]], labels=[1]))
+    predictor.predict(Prompt(points=[CENTRE], labels=[1]))
     with VideoTracker(model).open([blank, blank]) as session:
         session.add_prompt(0, 1, Prompt(box=BOX))
         for _ in session.propagate():
             pass
+        session.add_prompt(1, 1, Prompt(points=[CENTRE], labels=[1]))
     return model

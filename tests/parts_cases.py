@@ -15,7 +15,7 @@ from edgetam_model.memory import Recall, gather
 from edgetam_model.model import EdgeTAM
 from edgetam_model.model_io import Choice, ImageFeatures, Seen
 from edgetam_model.nn.evidence import Trace
-from edgetam_model.parts.making import make_parts, runtime_parts
+from edgetam_model.parts.making import DTYPES, make_parts, runtime_parts
 from edgetam_model.parts.specs import (
     ABSENT,
     FRAME_ATTENTION,
@@ -24,9 +24,11 @@ from edgetam_model.parts.specs import (
     MEMORY_ATTENTION,
     MEMORY_ENCODER,
     OBJECT_ATTENTION,
+    UNMASKED_DECODER,
     PartSpec,
     Slots,
     part_specs,
+    runtime_specs,
 )
 
 FRAME = (1080, 1920)
@@ -74,13 +76,26 @@ class Cases:
             assert tuple(got.shape) == one.shape, (one.name, tuple(got.shape), one.shape)
             assert str(got.dtype) == f"torch.{one.kind}", (one.name, got.dtype)
         assert set(inputs) == {one.name for one in spec.inputs}
-        given = [inputs[one.name] for one in spec.inputs]
-        if self.runtime and part == MEMORY_ATTENTION:
-            attended = self.parts[FRAME_ATTENTION](given[0])
-            out = self.parts[OBJECT_ATTENTION](*attended, *given[1:])
-        else:
-            out = self.parts[part](*given)
-        return dict(zip((one.name for one in spec.outputs), out, strict=True))
+        if not self.runtime:
+            out = self.parts[part](*(inputs[one.name] for one in spec.inputs))
+            return dict(zip((one.name for one in spec.outputs), out, strict=True))
+        if part == MEMORY_ATTENTION:
+            return self._as_runtimes(
+                OBJECT_ATTENTION, {**inputs, **self._as_runtimes(FRAME_ATTENTION, inputs)}
+            )
+        if part == MASK_DECODER and not inputs["has_mask"].any():
+            return self._as_runtimes(UNMASKED_DECODER, inputs)
+        return self._as_runtimes(part, inputs)
+
+    def _as_runtimes(self, part: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Maps are turned about on the way, as `StaticParts` does."""
+        spec, given = runtime_specs(self.config, self.slots)[part], []
+        for one in spec.inputs:
+            value = inputs[one.name].to(DTYPES[one.kind])
+            given.append(value.permute(0, 2, 3, 1) if one.channels_last else value)
+            assert tuple(given[-1].shape) == one.shape, (one.name, tuple(given[-1].shape), one.shape)
+        pairs = zip(spec.outputs, self.parts[part](*given), strict=True)
+        return {one.name: out.permute(0, 3, 1, 2) if one.channels_last else out for one, out in pairs}
 
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.random)

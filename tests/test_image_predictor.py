@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgetam_model import image_predictor
 from edgetam_model.engine import to_pixels
 from edgetam_model.errors import InputError, PromptError, SessionError
 from edgetam_model.image_predictor import EverythingOptions, ImageOptions, ImagePredictor
@@ -103,7 +104,7 @@ def test_everything_is_sorted_filtered_and_without_duplicates() -> None:
 
 def test_frames_are_normalised_as_the_encoder_expects() -> None:
     rgb = np.full((128, 128, 3), (255, 0, 128), np.uint8)
-    pixels = normalised(to_pixels(rgb, tiny_model()))[0, :, 5, 7].tolist()
+    pixels = normalised(to_pixels(rgb, tiny_model()).float())[0, :, 5, 7].tolist()
     expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, (128 / 255 - 0.406) / 0.225]
     assert pixels == pytest.approx(expected, abs=1e-5)
 
@@ -168,6 +169,29 @@ def test_models_with_windows_take_clicks_masks_and_earlier_results() -> None:
     assert made.predict(elsewhere).window == window_around(np.array([30, 30, 60, 60]), (90, 160), 1.7)
     with pytest.raises(InputError, match=r"logits: expected shape \(64, 64\)"):
         made.predict(Prompt(points=[[4, 4]], labels=[1], logits=np.zeros((16, 16))))
+
+
+def test_answers_to_clicks_are_those_of_this_image() -> None:
+    one, other = clip(2)
+    clicks = Prompt(points=[[40, 40], [60, 20]], labels=[1, 0])
+    predictor = ImagePredictor(windowed_model())
+    for rgb in (one, other, one):
+        predictor.set_image(rgb)
+        first = predictor.predict(Prompt(points=[[40, 40]], labels=[1]))
+        second = predictor.predict(clicks)
+        fresh = ImagePredictor(windowed_model())
+        fresh.set_image(rgb)
+        assert np.array_equal(second.logits, fresh.predict(clicks).logits)
+        assert np.array_equal(first.logits, predictor.predict(Prompt(points=[[40, 40]], labels=[1])).logits)
+
+
+def test_no_more_answers_are_kept_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_predictor, "KNOWN_ANSWERS", 3)
+    predictor = ImagePredictor(windowed_model())
+    predictor.set_image(clip(1)[0])
+    for x in range(20, 90, 10):
+        predictor.predict(Prompt(points=[[x, 40]], labels=[1]))
+        assert 0 < len(predictor._known) <= 3
 
 
 def test_models_with_windows_find_everything_in_the_whole_image() -> None:

@@ -217,15 +217,21 @@ def _parts(model: EdgeTAM) -> dict[str, Callable[[], object]]:
     """What a step consists of."""
     tracking = Tracking(model, 1)
     side, recalls = model.config.image_size, tracking.recalls
-    pixels = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 255
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (1, 3, side, side), generator=random, dtype=torch.uint8)
     window = torch.tensor([[40.0, 60, 240, 260]])
     image = model.encode_pixels(pixels, window)
     features, seen = model.with_memory(image, gather(model, recalls)), gather_seen(recalls)
     choice = Choice(multimask=True)
     logits = model.decode(features, image, choice=choice, seen=seen).raw
+
+    def attention() -> object:
+        unseen = replace(image, stride16=image.stride16[:])  # what a frame has by itself is computed again
+        return model.with_memory(unseen, gather(model, recalls))
+
     return {
         "image encoder": lambda: model.encode_pixels(pixels, window),
-        "memory attention": lambda: model.with_memory(image, gather(model, recalls)),
+        "memory attention": attention,
         "mask decoder": lambda: model.decode(features, image, choice=choice, seen=seen),
         "memory encoder": lambda: model.encode_memory(image, logits),
     }

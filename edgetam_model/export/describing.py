@@ -151,6 +151,7 @@ def describe(
 
 
 def _tensor(spec: TensorSpec) -> Tensor:
+    assert spec.kind != "uint8", "files take pixels as numbers"
     return Tensor(name=spec.name, shape=spec.shape, kind=spec.kind, meaning=spec.meaning)
 
 

@@ -35,10 +35,15 @@ class FPN(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Four trunk maps, finest first → the maps at strides 4, 8 and 16."""
+        stride4, stride8, stride16, top = self.summands(maps)
+        return stride4, stride8, stride16 + top
+
+    def summands(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same with the last one in two: its own level, and what comes from above."""
         stride4, stride8, stride16, stride32 = (
             conv(level) for conv, level in zip(reversed(self.convs), maps, strict=True)
         )
-        return stride4, stride8, stride16 + F.interpolate(stride32, scale_factor=2, mode="nearest")
+        return stride4, stride8, stride16, F.interpolate(stride32, scale_factor=2, mode="nearest")
 
 
 class ImageEncoder(nn.Module):

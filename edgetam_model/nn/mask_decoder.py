@@ -79,15 +79,26 @@ class MaskDecoder(nn.Module):
             stride4, stride8: `conv_s0` and `conv_s1` of the image, batch 1 or B.
             sparse_bias: (B, N) 0, or −1e4 for prompt tokens that stand for nothing; None: all count.
         """
-        batch, _, height, width = features.shape
+        places, where = (x.flatten(2).transpose(1, 2) for x in (features, position))
+        return self.of_places(places, where, sparse, stride4, stride8, sparse_bias)
+
+    def of_places(
+        self,
+        places: Tensor,
+        position: Tensor,
+        sparse: Tensor,
+        stride4: Tensor,
+        stride8: Tensor,
+        sparse_bias: Tensor | None,
+    ) -> DecoderOutput:
+        """The same of (B, N, C) places and the position (1, N, C), row by row of the grid."""
+        batch, (height, width) = len(places), (side // 2 for side in stride8.shape[2:])
         own = torch.cat((self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight))
         tokens = torch.cat((own.expand(batch, -1, -1), sparse), dim=1)
         bias = None
         if sparse_bias is not None:
             bias = F.pad(sparse_bias, (len(own), 0))[:, None, None]
-        tokens, image = self.transformer(
-            tokens, features.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2), bias
-        )
+        tokens, image = self.transformer(tokens, places, position, bias)
         mask_tokens = tokens[:, 2 : 2 + MASKS]
         decoded = image.transpose(1, 2).unflatten(2, (height, width))
         upscaled = self._upscale(decoded, stride4, stride8)

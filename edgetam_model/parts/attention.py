@@ -165,7 +165,7 @@ class MemoryAttentionPart(nn.Module):
 
 
 class FrameAttentionPart(nn.Module):
-    """The memory attention as far as it sees the frame alone: once for all its objects.
+    """The memory attention as far as it sees the frame alone, channels last: once for all its objects.
 
     Args:
         whole: whose layers it shares.
@@ -176,7 +176,7 @@ class FrameAttentionPart(nn.Module):
         self.whole = whole
 
     def forward(self, stride16: Tensor) -> tuple[Tensor]:
-        x = self.whole.start(stride16.flatten(2).transpose(1, 2))
+        x = self.whole.start(stride16.flatten(1, 2))
         return (self.whole.looked(self.whole.layers[0], x),)
 
 
@@ -192,6 +192,11 @@ class ObjectAttentionPart(MemoryAttentionPart):
         for number, layer in enumerate(self.layers):
             x = self.recalled(layer, self.looked(layer, x) if number else x, slots)
         return (self.finished(x, len(slots.latents)),)
+
+    def finished(self, x: Tensor, objects: int) -> Tensor:
+        """(B, N, C) → (B, H, W, C)."""
+        out: Tensor = self.norm(x).reshape(objects, self.grid, self.grid, -1)
+        return out
 
     def across(self, attention: HalvesAttention, x: Tensor, slots: Slotted) -> Tensor:
         """See `MemoryAttentionPart`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from edgetam_model.nn.layers import unshuffle
 from edgetam_model.nn.mask_decoder import MASKS, DecoderOutput
 from edgetam_model.nn.prompt_encoder import NOT_A_POINT, PromptEncoder
 from edgetam_model.parts.attention import CLOSED
+from edgetam_model.parts.crossing import crossing
 from edgetam_model.parts.evidence import PlacedTrace, SlottedEvidence, SlottedHints
 from edgetam_model.parts.planes import planar
 
@@ -29,8 +30,8 @@ class DecoderInputs:
     stride8: Tensor
     points: Tensor
     labels: Tensor
-    mask_logits: Tensor
-    has_mask: Tensor
+    mask_logits: Tensor | None
+    has_mask: Tensor | None
     multimask: Tensor
     dynamic_multimask: Tensor
 
@@ -52,6 +53,7 @@ class DetailInputs:
 
 
 PLAIN_INPUTS = len(fields(DecoderInputs))
+BEFORE_MASK = 6  # inputs; then come the two that tell a mask
 
 
 class SlottedPrompts(nn.Module):
@@ -101,12 +103,14 @@ class MaskDecoderPart(nn.Module):
     The masks come out whether the object is there or not; what its score means is the host's business.
     """
 
-    def __init__(self, model: EdgeTAM, *, compact: bool) -> None:
+    compact = True
+
+    def __init__(self, model: EdgeTAM) -> None:
         super().__init__()
         config = model.config
         self.pools = config.mask_size != config.low_res
-        self.prompts = SlottedPrompts(model.sam_prompt_encoder, compact=compact)
-        self.decoder = model.sam_mask_decoder if compact else planar(model.sam_mask_decoder)
+        self.prompts = SlottedPrompts(model.sam_prompt_encoder, compact=self.compact)
+        self.decoder = model.sam_mask_decoder
         self.obj_ptr_proj = model.obj_ptr_proj
         self.no_mem_embed = model.no_mem_embed
         self.evidence: SlottedEvidence | None = None
@@ -118,8 +122,7 @@ class MaskDecoderPart(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """See `specs`."""
-        given = DecoderInputs(*tensors[:PLAIN_INPUTS])
-        details = DetailInputs(*tensors[PLAIN_INPUTS:]) if self.evidence is not None else None
+        given, details = self._told(*tensors)
         evidence = self._evidence(given, details)
         out = self._offer(given, evidence)
         gates = (given.multimask[:, None], given.dynamic_multimask[:, None])
@@ -131,30 +134,80 @@ class MaskDecoderPart(nn.Module):
             logits, iou = self.refiner(details.pyramid4, details.pyramid8, out.features, evidence, logits)
         return logits, iou, out.object_score.squeeze(1), pointer, out.logits, out.ious
 
+    def _told(self, *tensors: Tensor) -> tuple[DecoderInputs, DetailInputs | None]:
+        details = DetailInputs(*tensors[PLAIN_INPUTS:]) if self.evidence is not None else None
+        return DecoderInputs(*tensors[:PLAIN_INPUTS]), details
+
     def _offer(self, given: DecoderInputs, evidence: Tensor | None) -> DecoderOutput:
-        fresh, has_mask = (gate[:, None, None, None] for gate in (given.unremembered, given.has_mask))
+        sparse, bias, position = self.prompts(given.points, given.labels)
+        where = _rows(position)
+        out: DecoderOutput = self.decoder.of_places(
+            self._places(given, evidence), where, sparse, given.stride4, given.stride8, bias
+        )
+        return out
+
+    def _places(self, given: DecoderInputs, evidence: Tensor | None) -> Tensor:
+        """(B, N, C) what the decoder sees of the picture, dense prompt included."""
+        fresh = given.unremembered[:, None, None, None]
         features = given.features + fresh * self.no_mem_embed.reshape(1, -1, 1, 1)
         if evidence is not None:
             features = features + self.evidence_proj(unshuffle(evidence, LOW_RES_STRIDE))
-        sparse, bias, position = self.prompts(given.points, given.labels)
-        prompt = given.mask_logits[:, None]
+        return _rows(features + self._dense(given))
+
+    def _dense(self, given: DecoderInputs) -> Tensor:
+        """(B, C, h, w), or (1, C, 1, 1) where no mask is told."""
+        encoder = self.prompts.encoder
+        if given.mask_logits is None or given.has_mask is None:
+            return encoder.dense(None)
+        prompt, has_mask = given.mask_logits[:, None], given.has_mask[:, None, None, None]
         if self.pools:
             prompt = F.avg_pool2d(prompt, LOW_RES_STRIDE)
-        encoder = self.prompts.encoder
-        dense = has_mask * encoder.dense(prompt) + (1 - has_mask) * encoder.dense(None)
-        out: DecoderOutput = self.decoder(
-            features + dense, position, sparse, given.stride4, given.stride8, bias
-        )
-        return out
+        return has_mask * encoder.dense(prompt) + (1 - has_mask) * encoder.dense(None)
 
     def _evidence(self, given: DecoderInputs, details: DetailInputs | None) -> Tensor | None:
         if self.evidence is None or details is None:
             return None
         recent = PlacedTrace(details.recent_keys, details.recent_labels, details.recent_place)
         shown = PlacedTrace(details.shown_keys, details.shown_labels, details.shown_place)
-        hints = SlottedHints(given.points, given.labels, labels_of(given.mask_logits), given.has_mask)
+        previous = None if given.mask_logits is None else labels_of(given.mask_logits)
+        hints = SlottedHints(given.points, given.labels, previous, given.has_mask)
         out: Tensor = self.evidence(details.keys, recent, shown, details.seen, hints)
         return out
+
+
+class RuntimeDecoderPart(MaskDecoderPart):
+    """The same in the forms of `planes` and `crossing`, from maps with channels last.
+
+    Args:
+        model: whose weights it shares.
+        masked: whether a mask may be among the prompts; otherwise `forward` takes none.
+    """
+
+    compact = False
+
+    def __init__(self, model: EdgeTAM, *, masked: bool) -> None:
+        super().__init__(model)
+        self.decoder = crossing(planar(model.sam_mask_decoder))
+        self.masked = masked
+
+    def _told(self, *tensors: Tensor) -> tuple[DecoderInputs, DetailInputs | None]:
+        mask = () if self.masked else (None, None)
+        plain, details = (*tensors[:BEFORE_MASK], *mask, *tensors[BEFORE_MASK:])[:PLAIN_INPUTS], None
+        given = DecoderInputs(*plain)
+        given = replace(given, stride4=_channels_first(given.stride4), stride8=_channels_first(given.stride8))
+        if self.evidence is not None:
+            details = DetailInputs(*tensors[PLAIN_INPUTS - len(mask) :])
+            fine, middle = _channels_first(details.pyramid4), _channels_first(details.pyramid8)
+            details = replace(details, pyramid4=fine, pyramid8=middle)
+        return given, details
+
+    def _places(self, given: DecoderInputs, evidence: Tensor | None) -> Tensor:
+        """See `MaskDecoderPart`."""
+        fresh = given.unremembered[:, None, None]
+        places = given.features.flatten(1, 2) + fresh * self.no_mem_embed.reshape(1, 1, -1)
+        if evidence is not None:
+            places = places + _rows(self.evidence_proj(unshuffle(evidence, LOW_RES_STRIDE)))
+        return places + _rows(self._dense(given))
 
 
 class Stability(nn.Module):
@@ -166,6 +219,16 @@ class Stability(nn.Module):
         outer = (logits > -STABILITY_DELTA).to(logits.dtype).flatten(1).sum(dim=1)
         nothing = (outer == 0).to(logits.dtype)  # an empty mask is stable
         return ((inner + nothing) / outer.clamp(min=1) >= STABILITY_THRESHOLD).to(logits.dtype)
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """(B, C, H, W) → (B, H · W, C)."""
+    return maps.flatten(2).transpose(1, 2)
+
+
+def _channels_first(maps: Tensor) -> Tensor:
+    """(B, H, W, C) → (B, C, H, W)."""
+    return maps.permute(0, 3, 1, 2)
 
 
 def _choices(out: DecoderOutput, stable: Tensor, multimask: Tensor, dynamic: Tensor) -> tuple[Tensor, Tensor]:

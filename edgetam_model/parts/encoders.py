@@ -34,13 +34,28 @@ class ImageEncoderPart(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGE_STD)[:, None, None], persistent=False)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        images = (pixels / 255 - self.mean) / self.std
+        return self.encoded((pixels / 255 - self.mean) / self.std)
+
+    def encoded(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Of normalised pictures (V, 3, S, S)."""
         maps = self.trunk(images)
-        pyramid4, pyramid8, stride16 = self.neck(maps)  # tracing leaves out what nothing follows from
-        features = (stride16, self.to_stride4(maps[0]), self.to_stride8(maps[1]))
+        pyramid4, pyramid8, *summands = self.neck.summands(
+            maps
+        )  # what nothing follows from, tracing leaves out
+        stride16 = self.summed(*summands)
+        features = (self.handed(self.to_stride4(maps[0])), self.handed(self.to_stride8(maps[1])))
         if self.evidence is None:
-            return features
-        return (*features, pyramid4, pyramid8, self.evidence.keys(pyramid4, images))
+            return stride16, *features
+        pyramid = (self.handed(pyramid4), self.handed(pyramid8))
+        return stride16, *features, *pyramid, self.evidence.keys(pyramid4, images)
+
+    def summed(self, stride16: Tensor, top: Tensor) -> Tensor:
+        """The coarse map as it is handed on."""
+        return stride16 + top
+
+    def handed(self, maps: Tensor) -> Tensor:
+        """A finer map as it is handed on."""
+        return maps
 
 
 class MemoryEncoderPart(nn.Module):
@@ -70,13 +85,33 @@ class MemoryEncoderPart(nn.Module):
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
-class PlanarMemoryEncoderPart(MemoryEncoderPart):
-    """The same in the forms of `planes`."""
+class RuntimeImageEncoderPart(ImageEncoderPart):
+    """The same from bytes on; maps come and go with channels last, but for keys, which are remembered."""
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        mean, std = self.mean.flatten(), self.std.flatten()
+        images = ((pixels.to(mean.dtype) / 255 - mean) / std).permute(0, 3, 1, 2)
+        return self.encoded(images)
+
+    def summed(self, stride16: Tensor, top: Tensor) -> Tensor:
+        """See `ImageEncoderPart`. Turned before: OpenVINO turns a sum about in 2.3 ms, and these in none."""
+        return self.handed(stride16) + self.handed(top)
+
+    def handed(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, H, W, C)."""
+        return maps.permute(0, 2, 3, 1)
+
+
+class RuntimeMemoryEncoderPart(MemoryEncoderPart):
+    """The same in the forms of `planes`, from features with channels last."""
 
     def __init__(self, model: EdgeTAM) -> None:
         super().__init__(model)
         self.memory_encoder = planar(model.memory_encoder)
         self.spread = Spread(self.mask_size, self.image_size)
+
+    def forward(self, stride16: Tensor, logits: Tensor, binarize: Tensor) -> tuple[Tensor, ...]:
+        return super().forward(stride16.permute(0, 3, 1, 2), logits, binarize)
 
     def enlarged(self, logits: Tensor) -> Tensor:
         """See `MemoryEncoderPart`."""

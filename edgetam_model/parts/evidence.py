@@ -34,14 +34,14 @@ class SlottedHints:
     Attributes:
         points: (B, N, 2).
         labels: (B, N).
-        previous: (B, 16, h, w) labels of the mask that is to be refined.
+        previous: (B, 16, h, w) labels of the mask that is to be refined; None: there is none.
         has_previous: (B,) 1 or 0.
     """
 
     points: Tensor
     labels: Tensor
-    previous: Tensor
-    has_previous: Tensor
+    previous: Tensor | None
+    has_previous: Tensor | None
 
 
 class SlottedEvidence(nn.Module):
@@ -72,8 +72,10 @@ class SlottedEvidence(nn.Module):
         """
         seen = seen[:, None, None, None]
         hinted = (hints.labels >= 0).to(keys.dtype).amax(1)
-        refining = (hinted * hints.has_previous)[:, None, None, None]
-        first = refining * hints.previous + (1 - refining) * seen * self._carry(keys, recent, 0)
+        first = seen * self._carry(keys, recent, 0)
+        if hints.previous is not None and hints.has_previous is not None:
+            refining = (hinted * hints.has_previous)[:, None, None, None]
+            first = refining * hints.previous + (1 - refining) * first
         second = seen * self._carry(keys, shown, 1)
         maps = prompt_maps(hints.points, hints.labels, self.image_size)
         said = hinted[:, None, None, None] * self._spread(keys, maps)

@@ -13,8 +13,13 @@ from edgetam_model.parts.attention import (
     MemoryAttentionPart,
     ObjectAttentionPart,
 )
-from edgetam_model.parts.decoder import MaskDecoderPart
-from edgetam_model.parts.encoders import ImageEncoderPart, MemoryEncoderPart, PlanarMemoryEncoderPart
+from edgetam_model.parts.decoder import MaskDecoderPart, RuntimeDecoderPart
+from edgetam_model.parts.encoders import (
+    ImageEncoderPart,
+    MemoryEncoderPart,
+    RuntimeImageEncoderPart,
+    RuntimeMemoryEncoderPart,
+)
 from edgetam_model.parts.specs import (
     FRAME_ATTENTION,
     IMAGE_ENCODER,
@@ -22,10 +27,15 @@ from edgetam_model.parts.specs import (
     MEMORY_ATTENTION,
     MEMORY_ENCODER,
     OBJECT_ATTENTION,
+    UNMASKED_DECODER,
     PartSpec,
 )
 
-DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "int32": torch.int32}
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "int32": torch.int32,
+    "uint8": torch.uint8,
+}
 
 
 def make_parts(model: EdgeTAM) -> Mapping[str, nn.Module]:
@@ -40,7 +50,7 @@ def make_parts(model: EdgeTAM) -> Mapping[str, nn.Module]:
     """
     parts = {
         IMAGE_ENCODER: ImageEncoderPart(model),
-        MASK_DECODER: MaskDecoderPart(model, compact=True),
+        MASK_DECODER: MaskDecoderPart(model),
         MEMORY_ENCODER: MemoryEncoderPart(model),
         MEMORY_ATTENTION: MemoryAttentionPart(model),
     }
@@ -55,9 +65,10 @@ def runtime_parts(model: EdgeTAM) -> Mapping[str, nn.Module]:
     """
     rest = ObjectAttentionPart(model)
     parts = {
-        IMAGE_ENCODER: ImageEncoderPart(model),
-        MASK_DECODER: MaskDecoderPart(model, compact=False),
-        MEMORY_ENCODER: PlanarMemoryEncoderPart(model),
+        IMAGE_ENCODER: RuntimeImageEncoderPart(model),
+        MASK_DECODER: RuntimeDecoderPart(model, masked=True),
+        UNMASKED_DECODER: RuntimeDecoderPart(model, masked=False),
+        MEMORY_ENCODER: RuntimeMemoryEncoderPart(model),
         FRAME_ATTENTION: FrameAttentionPart(rest),
         OBJECT_ATTENTION: rest,
     }

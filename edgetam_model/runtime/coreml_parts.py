@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from torch import Tensor
 from edgetam_model.errors import EdgeTAMError
 from edgetam_model.hub import cache_dir
 from edgetam_model.model import EdgeTAM
-from edgetam_model.parts.making import runtime_parts
-from edgetam_model.parts.specs import FEW_CONDITIONING, PartSpec, Slots
+from edgetam_model.parts.making import DTYPES, runtime_parts
+from edgetam_model.parts.specs import FEW_CONDITIONING, Kind, PartSpec, Slots, TensorSpec
 from edgetam_model.runtime.graph_store import GraphStore, code_hash
 from edgetam_model.runtime.graphs import Graph
 from edgetam_model.runtime.static_parts import FEW_PROMPTS
@@ -89,7 +90,10 @@ class CoremlBackend:
     def run(self, graph: Graph, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """See `Backend`. One run at a time: a second would wait for the same units."""
         spec = graph.spec(self.config)
-        given = {one.name: value.numpy() for one, value in zip(spec.inputs, inputs, strict=True)}
+        given = {
+            one.name: value.numpy().astype(kind_of(one), copy=False)
+            for one, value in zip(spec.inputs, inputs, strict=True)
+        }
         with self._lock:
             if graph not in self._ready:
                 self._ready[graph] = self._store.prepared(graph, self._convert, self._load)
@@ -117,9 +121,15 @@ class CoremlBackend:
         from edgetam_model.export.coreml import CoremlOptions, converted, save
         from edgetam_model.export.quiet import quiet
 
-        options = CoremlOptions("fp16" if self.half else "fp32")
+        options, spec = CoremlOptions("fp16" if self.half else "fp32"), graph.spec(self.config)
+        spec = replace(spec, inputs=tuple(replace(one, kind=kind_of(one)) for one in spec.inputs))
         with quiet(bars=True):
-            save(converted(self._parts[graph.part], graph.spec(self.config), options), path)
+            save(converted(self._parts[graph.part], spec, options), path)
+
+
+def kind_of(tensor: TensorSpec) -> Kind:
+    """The type that a package takes it in: Core ML knows no bytes."""
+    return "float32" if tensor.kind == "uint8" else tensor.kind
 
 
 def made_up(spec: PartSpec) -> list[Tensor]:
@@ -128,7 +138,7 @@ def made_up(spec: PartSpec) -> list[Tensor]:
     return [
         torch.rand(one.shape, generator=random)
         if one.kind == "float32"
-        else torch.ones(one.shape, dtype=torch.int32)
+        else torch.ones(one.shape, dtype=DTYPES[one.kind])
         for one in spec.inputs
     ]
 

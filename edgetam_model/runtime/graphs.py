@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from torch import Tensor
 
 from edgetam_model.config import EdgeTAMConfig
-from edgetam_model.parts.specs import IMAGE_ENCODER, MASK_DECODER, PartSpec, Slots, runtime_specs
+from edgetam_model.parts.specs import (
+    IMAGE_ENCODER,
+    MASK_DECODER,
+    UNMASKED_DECODER,
+    PartSpec,
+    Slots,
+    runtime_specs,
+)
 
 
 @dataclass(frozen=True)
@@ -21,13 +29,16 @@ class Graph:
 
     def spec(self, config: EdgeTAMConfig) -> PartSpec:
         """Inputs and outputs in a model of these sizes."""
-        return runtime_specs(config, self.slots)[self.part]
+        return _specs(config, self.slots)[self.part]
 
     @property
     def name(self) -> str:
         """Short, for files and logs."""
         slots = self.slots
         return f"{self.part}-{slots.objects}-{slots.conditioning}-{slots.prompts}"
+
+
+_specs = lru_cache(runtime_specs)  # a frame asks for them ten times
 
 
 def kept_single(config: EdgeTAMConfig) -> frozenset[str]:
@@ -37,7 +48,8 @@ def kept_single(config: EdgeTAMConfig) -> frozenset[str]:
     image encoder: in bfloat16 the weights that ship keep an IoU of .953 with their own masks over six clips,
     without the encoder .9999.
     """
-    return frozenset((MASK_DECODER, IMAGE_ENCODER) if config.evidence_width else (MASK_DECODER,))
+    decoders = frozenset((MASK_DECODER, UNMASKED_DECODER))
+    return decoders | {IMAGE_ENCODER} if config.evidence_width else decoders
 
 
 class Backend(Protocol):

@@ -23,7 +23,9 @@ from edgetam_model.parts.specs import (
     MASK_DECODER,
     MEMORY_ENCODER,
     OBJECT_ATTENTION,
+    UNMASKED_DECODER,
     Slots,
+    TensorSpec,
 )
 from edgetam_model.runtime.graphs import Backend, Graph
 
@@ -54,7 +56,7 @@ class StaticParts:
         detail = None
         if self.traces:
             if window is None:
-                window = pixels.new_tensor(WHOLE).expand(len(pixels), -1)
+                window = torch.tensor(WHOLE, device=pixels.device).expand(len(pixels), -1)
             detail = Detail(out["pyramid4"], out["pyramid8"], out["keys"], window)
         return ImageFeatures(out["stride4"], out["stride8"], out["stride16"], detail)
 
@@ -103,14 +105,16 @@ class StaticParts:
             "unremembered": gate * 0,  # features of `EdgeTAM.without_memory` say so already
             "stride4": image.stride4,
             "stride8": image.stride8,
-            "mask_logits": self._dense(mask_logits, features),
-            "has_mask": gate * (mask_logits is not None),
             "multimask": gate * choice.multimask,
             "dynamic_multimask": gate * choice.dynamic_multimask,
             **_clicks(points, labels, prompts, features),
             **self._details(image, seen, gate),
         }
-        return self._decoded(self._run(MASK_DECODER, count, inputs, prompts=prompts), choice)
+        part = UNMASKED_DECODER
+        if mask_logits is not None:
+            part = MASK_DECODER
+            inputs |= {"mask_logits": self._dense(mask_logits), "has_mask": gate}
+        return self._decoded(self._run(part, count, inputs, prompts=prompts), choice)
 
     def encode_memory(self, image: ImageFeatures, logits: Tensor, *, binarize: bool) -> Tensor:
         """See `EdgeTAM.encode_memory`."""
@@ -132,13 +136,10 @@ class StaticParts:
         needed = max(memories - recent, pointers - previous, FEW_CONDITIONING)
         return needed if needed == FEW_CONDITIONING else max(needed, MANY_CONDITIONING)
 
-    def _dense(self, mask_logits: Tensor | None, like: Tensor) -> Tensor:
+    def _dense(self, mask_logits: Tensor) -> Tensor:
         """(B, S, S); prompts at the decoder's resolution are spread, from which its mean makes them again."""
-        side = self.config.mask_size
-        if mask_logits is None:
-            return like.new_zeros(1, side, side)
         dense = mask_logits[:, 0]
-        if dense.shape[-1] != side:
+        if dense.shape[-1] != self.config.mask_size:
             dense = dense.repeat_interleave(LOW_RES_STRIDE, 1).repeat_interleave(LOW_RES_STRIDE, 2)
         return dense
 
@@ -180,12 +181,12 @@ class StaticParts:
         for size in self._turns(part, count):
             graph = Graph(part, Slots(objects=size, **_slots(slots)))
             spec = graph.spec(self.config)
-            rows = [_rows(inputs[one.name], one.shape[0], start, size) for one in spec.inputs]
+            rows = [_rows(inputs[one.name], one, start, size) for one in spec.inputs]
             pieces.append(self.backend.run(graph, rows))
             start += size
-        names = [one.name for one in spec.outputs]
         joined = pieces[0] if len(pieces) == 1 else [torch.cat(piece) for piece in zip(*pieces, strict=True)]
-        return dict(zip(names, joined, strict=True))
+        pairs = zip(spec.outputs, joined, strict=True)
+        return {one.name: out.permute(0, 3, 1, 2) if one.channels_last else out for one, out in pairs}
 
     def _turns(self, part: str, count: int) -> Iterator[int]:
         """The backend's batches that make up the count: by fours and ones, 10 objects are 4, 4, 1 and 1."""
@@ -201,11 +202,12 @@ def _slots(given: Mapping[str, int]) -> dict[str, int]:
     return {"conditioning": FEW_CONDITIONING, "prompts": FEW_PROMPTS, **given}
 
 
-def _rows(tensor: Tensor, wanted: int, start: int, size: int) -> Tensor:
-    """The rows of this turn; a single row as often as it is wanted."""
+def _rows(tensor: Tensor, spec: TensorSpec, start: int, size: int) -> Tensor:
+    """The rows of this turn as the graph takes them; a single row as often as it is wanted."""
+    rows = tensor[start : start + size]
     if len(tensor) == 1:
-        return tensor.expand(wanted, *tensor.shape[1:]).contiguous()
-    return tensor[start : start + size].contiguous()
+        rows = tensor.expand(spec.shape[0], *tensor.shape[1:])
+    return (rows.permute(0, 2, 3, 1) if spec.channels_last else rows).contiguous()
 
 
 def _clicks(points: Tensor | None, labels: Tensor | None, slots: int, like: Tensor) -> Tensors:

@@ -18,7 +18,7 @@ from tests.parity.references import Arrays, fused, golden, published
 @torch.inference_mode()
 def module_outputs(model: EdgeTAM, jitter: float = 0.0) -> Arrays:
     """Every module's golden arrays from `model`; `jitter` moves the image by that share of a rounding."""
-    image = normalised(to_pixels(frame(0), model))
+    image = normalised(to_pixels(frame(0), model).float())
     if jitter:
         image = image * (1 + jitter * 2**-23 * torch.from_numpy(uniform("jitter", tuple(image.shape))))
     out: dict[str, torch.Tensor] = {

@@ -48,6 +48,7 @@ def test_warming_prepares_what_the_first_prompt_and_track_need() -> None:
     ready = {graph.part for graph in model.runtime.backend.ready}
     assert ready == {
         "image_encoder",
+        "unmasked_decoder",
         "mask_decoder",
         "memory_encoder",
         "frame_attention",

@@ -23,6 +23,7 @@ from edgetam_model.parts.specs import (
     MASK_DECODER,
     MEMORY_ENCODER,
     OBJECT_ATTENTION,
+    UNMASKED_DECODER,
     Slots,
 )
 from edgetam_model.prompts import Prompt
@@ -34,7 +35,8 @@ from edgetam_model.runtime.static_parts import StaticParts
 from edgetam_model.video_tracker import VideoTracker
 from tests.models import tiny_model, windowed_model
 
-PARTS = (IMAGE_ENCODER, MASK_DECODER, MEMORY_ENCODER, FRAME_ATTENTION, OBJECT_ATTENTION)
+DECODERS = (MASK_DECODER, UNMASKED_DECODER)
+PARTS = (IMAGE_ENCODER, *DECODERS, MEMORY_ENCODER, FRAME_ATTENTION, OBJECT_ATTENTION)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_half_the_precision_where_masks_bear_it(folder: Path) -> None:
         given = inputs(model, graph)
         wanted = backend(model, folder).run(graph, given)
         same = all(torch.equal(*pair) for pair in zip(half.run(graph, given), wanted, strict=True))
-        assert same == (part in (IMAGE_ENCODER, MASK_DECODER) or not has_bf16_units()), part
+        assert same == (part in (IMAGE_ENCODER, *DECODERS) or not has_bf16_units()), part
 
 
 def tracked(model: EdgeTAM, frames: Sequence[np.ndarray], masks: dict[int, np.ndarray]) -> list[FrameResult]:
