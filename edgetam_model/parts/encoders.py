@@ -39,9 +39,7 @@ class ImageEncoderPart(nn.Module):
     def encoded(self, images: Tensor) -> tuple[Tensor, ...]:
         """Of normalised pictures (V, 3, S, S)."""
         maps = self.trunk(images)
-        pyramid4, pyramid8, *summands = self.neck.summands(
-            maps
-        )  # what nothing follows from, tracing leaves out
+        pyramid4, pyramid8, *summands = self.neck.summands(maps)  # tracing leaves out what is not used
         stride16 = self.summed(*summands)
         features = (self.handed(self.to_stride4(maps[0])), self.handed(self.to_stride8(maps[1])))
         if self.evidence is None:

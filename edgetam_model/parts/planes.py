@@ -32,23 +32,15 @@ class PlanarNorm(nn.Module):
         centred: whether what comes in has a mean of 0 over its channels already.
     """
 
-    shares: Tensor
-
     def __init__(self, norm: LayerNorm2d, *, centred: bool) -> None:
         super().__init__()
         self.norm, self.centred = norm, centred
-        channels = len(norm.weight)
-        self.register_buffer("shares", torch.full((channels, channels, 1, 1), 1 / channels), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → the same."""
-        centred = x if self.centred else x - self.mean(x)
-        scale = torch.rsqrt(self.mean(centred * centred) + EPSILON)
+        centred = x if self.centred else x - _mean(x)
+        scale = torch.rsqrt(_mean(centred * centred) + EPSILON)
         return centred * scale * self.norm.weight[:, None, None] + self.norm.bias[:, None, None]
-
-    def mean(self, x: Tensor) -> Tensor:
-        """Over the channels; (B, 1, H, W), or in every one of few channels."""
-        return F.conv2d(x, self.shares) if x.shape[1] <= FEW else x.mean(1, keepdim=True)
 
 
 class Spread(nn.Module):
@@ -84,6 +76,14 @@ def planar(module: Part) -> Part:
                 if conv is not None:
                     setattr(owner, name_before, _centred(conv))
     return twin
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Over the channels: (B, 1, H, W), or the same in every one of few channels."""
+    channels = x.shape[1]
+    if channels > FEW:
+        return x.mean(1, keepdim=True)
+    return F.conv2d(x, x.new_full((channels, channels, 1, 1), 1 / channels))
 
 
 def _centred(conv: nn.Conv2d) -> nn.Conv2d:

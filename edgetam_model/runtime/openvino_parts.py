@@ -18,6 +18,7 @@ from edgetam_model.hub import cache_dir
 from edgetam_model.model import EdgeTAM
 from edgetam_model.parts.making import example_inputs, runtime_parts
 from edgetam_model.parts.specs import IMAGE_ENCODER
+from edgetam_model.runtime import openvino_forms
 from edgetam_model.runtime.buffers import Buffers
 from edgetam_model.runtime.graph_store import GraphStore, code_hash
 from edgetam_model.runtime.graphs import Graph, kept_single
@@ -44,7 +45,8 @@ class OpenVinoBackend:
         self.config, self.bf16, self.threads = model.config, bf16, threads
         self._single = kept_single(model.config)
         self._parts = runtime_parts(model)
-        marks = f"{model.fingerprint()} {code_hash([openvino.get_version()], [Path(__file__)])}"
+        made_by = [Path(__file__), Path(openvino_forms.__file__)]
+        marks = f"{model.fingerprint()} {code_hash([openvino.get_version()], made_by)}"
         self._store = GraphStore("OpenVINO", folder or cache_dir() / "openvino", ".xml", marks)
         self._core = openvino.Core()
         self._buffers = Buffers()
