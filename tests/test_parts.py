@@ -141,5 +141,5 @@ def test_specs_say_what_the_parts_do() -> None:
         names = [one.name for one in (*spec.inputs, *spec.outputs)]
         assert len({one.name for one in spec.inputs}) == len(spec.inputs)
         assert all(one.meaning for one in (*spec.inputs, *spec.outputs)), names
-    with pytest.raises(InputError, match="prompts: expected at least 2"):
-        Slots(prompts=1)
+    with pytest.raises(InputError, match="prompts: expected at least 1, got 0"):
+        Slots(prompts=0)

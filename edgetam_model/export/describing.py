@@ -87,7 +87,12 @@ def wanted_graphs(
 
     `attentions` are their counts of conditioning slots. A picture that serves all objects is encoded by the
     same graph however many there are.
+
+    Raises:
+        InputError: fewer prompts than a box takes.
     """
+    if prompts < 2:
+        raise InputError("prompts", f"expected at least 2, which a box takes, got {prompts}")
     graphs: dict[str, tuple[PartSpec, Slots]] = {}
     for count in sorted({1, *objects}):
         for conditioning in attentions:

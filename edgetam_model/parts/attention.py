@@ -25,24 +25,58 @@ class HalvesAttention(nn.Module):
         super().__init__()
         self.q_proj = _halves(attention.q_proj)
         self.k_proj = _halves(attention.k_proj)
-        self.v_proj = attention.v_proj
+        self.v_proj: nn.Module = attention.v_proj
         self.out_proj = attention.out_proj
+
+    def queries(self, x: Tensor, turn: GridTurn) -> Tensor:
+        """Of (B, N, C), by their places."""
+        out: Tensor = turn(*self.q_proj(x).chunk(2, dim=-1))
+        return out
+
+    def keys(self, x: Tensor, turn: GridTurn) -> Tensor:
+        """The same of keys."""
+        out: Tensor = turn(*self.k_proj(x).chunk(2, dim=-1))
+        return out
 
     def itself(self, x: Tensor, turn: GridTurn) -> Tensor:
         """Self-attention of (B, N, C) on the token grid."""
-        q, k = turn(self.q_proj(x)), turn(self.k_proj(x))
+        q, k = self.queries(x, turn), self.keys(x, turn)
         out: Tensor = self.out_proj(F.scaled_dot_product_attention(q, k, self.v_proj(x)))
         return out
 
 
-class AttentionLayer(nn.Module):
-    """`MemoryAttentionLayer` on slots."""
+class FoldedAttention(HalvesAttention):
+    """The same with fewer products and copies.
 
-    def __init__(self, layer: MemoryAttentionLayer) -> None:
+    A mean of projected values is the projection of their mean, so that what comes in is averaged, and both
+    projections are one; memories are a quarter as wide as the model. Halves are projected apart. Together
+    that takes 13 of the memory attention's 290 ms in float32, and 7 of 85 in bfloat16.
+    """
+
+    def __init__(self, attention: RotaryAttention) -> None:
+        super().__init__(attention)
+        self.v_proj, self.out_proj = nn.Identity(), _joined(attention.v_proj, attention.out_proj)
+        self.q_halves, self.k_halves = _apart(self.q_proj), _apart(self.k_proj)
+
+    def queries(self, x: Tensor, turn: GridTurn) -> Tensor:
+        """See `HalvesAttention`."""
+        out: Tensor = turn(*(half(x) for half in self.q_halves))
+        return out
+
+    def keys(self, x: Tensor, turn: GridTurn) -> Tensor:
+        """See `HalvesAttention`."""
+        out: Tensor = turn(*(half(x) for half in self.k_halves))
+        return out
+
+
+class AttentionLayer(nn.Module):
+    """`MemoryAttentionLayer` on slots, with that form of attention."""
+
+    def __init__(self, layer: MemoryAttentionLayer, form: type[HalvesAttention]) -> None:
         super().__init__()
         self.layer = layer
-        self.itself = HalvesAttention(layer.self_attn)
-        self.across = HalvesAttention(layer.cross_attn_image)
+        self.itself = form(layer.self_attn)
+        self.across = form(layer.cross_attn_image)
 
 
 @dataclass(frozen=True)
@@ -67,6 +101,7 @@ class MemoryAttentionPart(nn.Module):
 
     temporal: Tensor
     ages: Tensor
+    form = HalvesAttention
 
     def __init__(self, model: EdgeTAM) -> None:
         super().__init__()
@@ -75,7 +110,9 @@ class MemoryAttentionPart(nn.Module):
         self.latents, self.pointer_tokens = config.latents, config.pointer_tokens
         self.first_placed = config.global_latents  # latents from here on have a place
         self.layers = nn.ModuleList(
-            AttentionLayer(layer) for layer in attention.layers if isinstance(layer, MemoryAttentionLayer)
+            AttentionLayer(layer, self.form)
+            for layer in attention.layers
+            if isinstance(layer, MemoryAttentionLayer)
         )
         self.norm = attention.norm
         self.no_obj_ptr = model.no_obj_ptr
@@ -158,10 +195,10 @@ class MemoryAttentionPart(nn.Module):
         """Queries and keys by their places."""
         k = attention.k_proj(slots.placed)
         if self.patch_turn is not None:
-            turned = self.patch_turn(k[:, :, self.first_placed :])
+            turned = self.patch_turn(*k[:, :, self.first_placed :].chunk(2, dim=-1))
             k = torch.cat((k[:, :, : self.first_placed], turned), dim=2)
         k = torch.cat((k.flatten(1, 2), attention.k_proj(slots.pointers)), dim=1)
-        return self.turn(attention.q_proj(x)).expand(len(k), -1, -1), k
+        return attention.queries(x, self.turn).expand(len(k), -1, -1), k
 
 
 class FrameAttentionPart(nn.Module):
@@ -181,11 +218,9 @@ class FrameAttentionPart(nn.Module):
 
 
 class ObjectAttentionPart(MemoryAttentionPart):
-    """The rest of it, from where `FrameAttentionPart` left off.
+    """The rest of it, from where `FrameAttentionPart` left off."""
 
-    A mean of projected values is the projection of their mean: memories are averaged at their own width, a
-    quarter of the model's, and 13 % of the published size's operations in this part are saved.
-    """
+    form = FoldedAttention
 
     def forward(self, attended: Tensor, *remembered: Tensor) -> tuple[Tensor]:
         slots, x = self.slotted(*remembered), attended
@@ -198,23 +233,32 @@ class ObjectAttentionPart(MemoryAttentionPart):
         out: Tensor = self.norm(x).reshape(objects, self.grid, self.grid, -1)
         return out
 
-    def across(self, attention: HalvesAttention, x: Tensor, slots: Slotted) -> Tensor:
-        """See `MemoryAttentionPart`."""
-        q, k = self.turned(attention, x, slots)
-        v = torch.cat((slots.latents.flatten(1, 2), slots.pointers), dim=1)
-        mean = F.scaled_dot_product_attention(q, k, v, attn_mask=slots.bias)
-        out: Tensor = attention.out_proj(attention.v_proj(mean))
-        return out
-
 
 def _halves(linear: nn.Linear) -> nn.Linear:
     """A copy whose output has the even channels first, then the odd ones."""
     order = torch.arange(linear.out_features).reshape(-1, 2).T.flatten()
-    copy = nn.Linear(linear.in_features, linear.out_features).to(linear.weight)
-    with torch.no_grad():
-        copy.weight.copy_(linear.weight[order])
-        copy.bias.copy_(linear.bias[order])
-    return copy.requires_grad_(False)
+    return _linear(linear.weight[order], linear.bias[order])
+
+
+def _apart(linear: nn.Linear) -> nn.ModuleList:
+    """Two copies, each of half the output."""
+    pairs = zip(linear.weight.chunk(2), linear.bias.chunk(2), strict=True)
+    return nn.ModuleList(_linear(weight, bias) for weight, bias in pairs)
+
+
+def _joined(first: nn.Linear, second: nn.Linear) -> nn.Linear:
+    """One after the other, as one."""
+    left, right = second.weight.double(), first.weight.double()
+    both = left @ right, left @ first.bias.double() + second.bias
+    return _linear(*(one.to(first.weight) for one in both))
+
+
+@torch.no_grad()
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], len(weight)).to(weight).requires_grad_(False)
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+    return layer
 
 
 def _repeated(valid: Tensor, times: int) -> Tensor:

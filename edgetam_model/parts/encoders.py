@@ -87,9 +87,11 @@ class RuntimeImageEncoderPart(ImageEncoderPart):
     """The same from bytes on; maps come and go with channels last, but for keys, which are remembered."""
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        mean, std = self.mean.flatten(), self.std.flatten()
-        images = ((pixels.to(mean.dtype) / 255 - mean) / std).permute(0, 3, 1, 2)
-        return self.encoded(images)
+        side = pixels.shape[2]
+        gain, mean = (1 / (255 * self.std.flatten())).repeat(side), (255 * self.mean.flatten()).repeat(side)
+        # Row by row: of three channels each, processors fill a sixth of what they compute at once, 1.3 ms.
+        images = ((pixels.flatten(2).to(gain.dtype) - mean) * gain).reshape(pixels.shape)
+        return self.encoded(images.permute(0, 3, 1, 2))
 
     def summed(self, stride16: Tensor, top: Tensor) -> Tensor:
         """See `ImageEncoderPart`. Turned before: OpenVINO turns a sum about in 2.3 ms, and these in none."""

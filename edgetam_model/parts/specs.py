@@ -42,7 +42,7 @@ class Slots:
         prompts: slots for clicks and box corners; a box takes two.
 
     Raises:
-        InputError: fewer than one of anything, or fewer prompt slots than a box takes.
+        InputError: fewer than one of anything.
     """
 
     objects: int = 1
@@ -50,9 +50,9 @@ class Slots:
     prompts: int = 16
 
     def __post_init__(self) -> None:
-        for name, least in (("objects", 1), ("conditioning", 1), ("prompts", 2)):
-            if getattr(self, name) < least:
-                raise InputError(name, f"expected at least {least}, got {getattr(self, name)}")
+        for name in ("objects", "conditioning", "prompts"):
+            if getattr(self, name) < 1:
+                raise InputError(name, f"expected at least 1, got {getattr(self, name)}")
 
     def memories(self, config: EdgeTAMConfig) -> int:
         """Memory slots, conditioning ones first."""

@@ -43,12 +43,13 @@ class GridTurn(nn.Module):
         self.register_buffer("rows", torch.stack([rows[:, None] for rows, _ in tables]), persistent=False)
         self.register_buffer("columns", torch.stack([columns for _, columns in tables]), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., N, C) → the same."""
-        even, odd = x.reshape(-1, self.rows.shape[1], self.columns.shape[1], x.shape[-1]).chunk(2, dim=-1)
+    def forward(self, even: Tensor, odd: Tensor) -> Tensor:
+        """Halves (..., N, C / 2) of the channels → (..., N, C)."""
+        shape, grid = even.shape, (-1, self.rows.shape[1], self.columns.shape[1], even.shape[-1])
+        even, odd = even.reshape(grid), odd.reshape(grid)
         cos, sin = zip(self.rows, self.columns, strict=True)
         turned = (_scaled(even, cos) - _scaled(odd, sin), _scaled(even, sin) + _scaled(odd, cos))
-        return torch.cat(turned, dim=-1).reshape(x.shape)
+        return torch.cat(turned, dim=-1).reshape(*shape[:-1], 2 * shape[-1])
 
 
 def _scaled(grid: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:

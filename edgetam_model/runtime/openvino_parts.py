@@ -17,7 +17,7 @@ from torch import Tensor
 from edgetam_model.hub import cache_dir
 from edgetam_model.model import EdgeTAM
 from edgetam_model.parts.making import example_inputs, runtime_parts
-from edgetam_model.parts.specs import IMAGE_ENCODER
+from edgetam_model.parts.specs import IMAGE_ENCODER, MEMORY_ENCODER
 from edgetam_model.runtime import openvino_forms
 from edgetam_model.runtime.buffers import Buffers
 from edgetam_model.runtime.graph_store import GraphStore, code_hash
@@ -93,7 +93,7 @@ class OpenVinoBackend:
         if self.threads:
             options["INFERENCE_NUM_THREADS"] = self.threads
         model = self._core.read_model(str(path))
-        if half and graph.part == IMAGE_ENCODER:
+        if half and graph.part in (IMAGE_ENCODER, MEMORY_ENCODER):
             approximate_gelu(model)
         return _Request(self._core.compile_model(model, "CPU", options).create_infer_request())
 

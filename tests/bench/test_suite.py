@@ -29,9 +29,8 @@ def test_every_case_is_there(rows: list[Row]) -> None:
     cases = [row.case for row in rows]
     assert cases == [
         *("image encoder", "memory attention", "mask decoder", "memory encoder"),
-        *("a frame, 1 object", "a frame, 2 objects"),
-        *("first click", "second click"),
-        "3 frames, 640 x 360",
+        *("a frame, 1 object", "first click", "second click", "3 frames, 640 x 360"),
+        "a frame, 2 objects",  # after all else, which it would make faster
     ]
     by_case = {row.case: row for row in rows}
     # Two objects share the encoder and nothing else.
@@ -62,7 +61,7 @@ def test_the_picture_has_a_line_for_each_runtime(rows: list[Row]) -> None:
 
 
 def test_a_video_s_frames_have_their_cost(rows: list[Row]) -> None:
-    growth = rows[-1].growth
+    (growth,) = (row.growth for row in rows if row.growth)
     assert [frame for frame, _ in growth] == [1, 2]
     assert all(0 < cost < 1e5 for _, cost in growth)
 

@@ -48,6 +48,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return model, folder
 
 
+def test_a_box_fits_into_the_slots(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="prompts: expected at least 2, which a box takes, got 1"):
+        export_onnx(tiny_model(), tmp_path, prompts=1)
+
+
 @pytest.fixture(params=["small", "shipped"])
 def exported(request: pytest.FixtureRequest) -> Exported:
     found: Exported = request.getfixturevalue(request.param)

@@ -45,14 +45,15 @@ def test_warming_prepares_what_the_first_prompt_and_track_need() -> None:
     model = warm_up(accelerate(copy.deepcopy(tiny_model()), RuntimeOptions("openvino")))
     assert isinstance(model.runtime, StaticParts)
     assert isinstance(model.runtime.backend, OpenVinoBackend)
-    ready = {graph.part for graph in model.runtime.backend.ready}
+    ready = {(graph.part, graph.slots.prompts) for graph in model.runtime.backend.ready}
     assert ready == {
-        "image_encoder",
-        "unmasked_decoder",
-        "mask_decoder",
-        "memory_encoder",
-        "frame_attention",
-        "object_attention",
+        ("image_encoder", 4),
+        ("unmasked_decoder", 4),
+        ("unmasked_decoder", 1),  # of tracked frames, which have no prompt
+        ("mask_decoder", 4),
+        ("memory_encoder", 4),
+        ("frame_attention", 4),
+        ("object_attention", 4),
     }
 
 
