@@ -91,8 +91,8 @@ class Row:
 def run(options: BenchOptions, weights: EdgeTAM, tell: Told) -> Iterator[Row]:
     """Measure every case, and give each as soon as it is known.
 
-    Frames of several objects come after all else: the memory that they leave behind makes PyTorch up to
-    a sixth faster at smaller cases, since it need not ask the system for any then.
+    Frames of several objects come after all else, so that nothing they leave behind changes smaller cases:
+    in two runs that had them in between, the reference was a sixth faster after them.
 
     Args:
         options: which.

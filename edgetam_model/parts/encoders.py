@@ -89,7 +89,7 @@ class RuntimeImageEncoderPart(ImageEncoderPart):
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         side = pixels.shape[2]
         gain, mean = (1 / (255 * self.std.flatten())).repeat(side), (255 * self.mean.flatten()).repeat(side)
-        # Row by row: of three channels each, processors fill a sixth of what they compute at once, 1.3 ms.
+        # Row by row: of three channels each, processors fill a sixth of what they compute at once, 2.7 ms.
         images = ((pixels.flatten(2).to(gain.dtype) - mean) * gain).reshape(pixels.shape)
         return self.encoded(images.permute(0, 3, 1, 2))
 

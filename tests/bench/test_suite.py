@@ -30,7 +30,7 @@ def test_every_case_is_there(rows: list[Row]) -> None:
     assert cases == [
         *("image encoder", "memory attention", "mask decoder", "memory encoder"),
         *("a frame, 1 object", "first click", "second click", "3 frames, 640 x 360"),
-        "a frame, 2 objects",  # after all else, which it would make faster
+        "a frame, 2 objects",  # after all else, which it might change
     ]
     by_case = {row.case: row for row in rows}
     # Two objects share the encoder and nothing else.
