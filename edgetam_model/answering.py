@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -16,6 +16,7 @@ from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, object_box, resampled, window_around
 
 WIDER = 1.15  # a window that corrections ask for is at least so many times as wide, or the last one serves
+KNOWN_ANSWERS = 16  # to clicks on a picture, each with what the model saw
 
 
 class Seen(Protocol):
@@ -46,7 +47,7 @@ class Scene(Generic[A]):
         scale: a box's window is so many times as wide.
         ask: the model's answer to a prompt in a window.
         pixels: uint8 (S, S, 3) RGB, a window as the model sees it; None: its colours are not asked.
-        known: answers to clicks so far, by what `marked` makes of them; new ones are added.
+        known: answers to clicks so far, by what `marked` makes of them, oldest first; new ones are added.
     """
 
     size: tuple[int, int]
@@ -73,14 +74,27 @@ class Scene(Generic[A]):
         window = shown_window(prompt, self.size, self.scale)
         if window is not None:
             return self._looked(window, prompt)
-        best: A | None = None
-        for clicks in one_by_one(prompt):
-            mark = marked(clicks)
-            if mark not in self.known:
-                self.known[mark] = self._first(clicks) if best is None else self._corrected(best, clicks)
-            best = self.known[mark]
+        steps = one_by_one(prompt)
+        best, done = self._known_of(steps)
+        for clicks in steps[done:]:
+            best = self._first(clicks) if best is None else self._corrected(best, clicks)
+            self._keep(clicks, best)
         assert best is not None, "a prompt has a positive click"
         return best
+
+    def _known_of(self, steps: Sequence[Prompt]) -> tuple[A | None, int]:
+        """The known answer to the most of these clicks, and how many steps it answers."""
+        for done in range(len(steps), 0, -1):
+            found = self.known.get(marked(steps[done - 1]))
+            if found is not None:
+                return found, done
+        return None, 0
+
+    def _keep(self, clicks: Prompt, answer: A) -> None:
+        """The oldest go: a prompt of hundreds of clicks would hold a megabyte for each."""
+        self.known[marked(clicks)] = answer
+        while len(self.known) > KNOWN_ANSWERS:
+            del self.known[next(iter(self.known))]
 
     def _first(self, clicks: Prompt) -> A:
         answers = (self._looked(window, clicks) for window in first_windows(clicks, self.size))

@@ -22,8 +22,6 @@ from edgetam_model.results import MaskResult, State
 from edgetam_model.runtime.choosing import in_quality
 from edgetam_model.windows import Window
 
-KNOWN_ANSWERS = 16  # to clicks on an image, each with what the model saw
-
 
 @dataclass(frozen=True)
 class ImageOptions:
@@ -134,8 +132,6 @@ class ImagePredictor:
         prompt.check_inside(*engine.size)
         if not prompt.has_positive:
             raise PromptError("labels", "expected a positive click, a box or a mask: nothing is selected yet")
-        if len(self._known) >= KNOWN_ANSWERS:
-            self._known.clear()
         known = self._known if candidates is None else None
         answer = look(engine, see, prompt, multimask=candidates, known=known)
         return self._results(answer.decoded, answer.view.window)[0]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgetam_model.answering import Scene, one_by_one
+from edgetam_model.answering import KNOWN_ANSWERS, Scene, one_by_one
 from edgetam_model.colour_cut import CUT_LOGIT
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, window_around
@@ -97,6 +97,19 @@ def test_a_further_click_is_all_that_is_computed() -> None:
     assert 0 < len(model.asked) - before < before / 2
     assert following.answer(two).window == scene(Model()).answer(two).window
     assert len(model.asked) == len(whole.asked), "nothing is asked twice"
+
+
+def test_one_more_of_many_clicks_is_all_that_is_computed() -> None:
+    """Also where the first answers had to go."""
+    points = [[70 + count, 45] for count in range(KNOWN_ANSWERS + 5)]
+    model = Model()
+    following = scene(model)
+    following.answer(Prompt(points=points[:-1], labels=[1] * (len(points) - 1)))
+    assert len(following.known) == KNOWN_ANSWERS
+    before = len(model.asked)
+    following.answer(Prompt(points=points, labels=[1] * len(points)))
+    assert 0 < len(model.asked) - before <= 3
+    assert len(following.known) == KNOWN_ANSWERS
 
 
 def test_other_clicks_are_other_questions() -> None:

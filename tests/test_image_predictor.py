@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgetam_model import image_predictor
+from edgetam_model import answering
 from edgetam_model.engine import to_pixels
 from edgetam_model.errors import InputError, PromptError, SessionError
 from edgetam_model.image_predictor import EverythingOptions, ImageOptions, ImagePredictor
@@ -186,12 +186,18 @@ def test_answers_to_clicks_are_those_of_this_image() -> None:
 
 
 def test_no_more_answers_are_kept_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_predictor, "KNOWN_ANSWERS", 3)
+    monkeypatch.setattr(answering, "KNOWN_ANSWERS", 3)
     predictor = ImagePredictor(windowed_model())
     predictor.set_image(clip(1)[0])
     for x in range(20, 90, 10):
         predictor.predict(Prompt(points=[[x, 40]], labels=[1]))
         assert 0 < len(predictor._known) <= 3
+    many = Prompt(points=[[x, 30] for x in range(20, 90, 10)], labels=[1, *6 * [0]])
+    shown = predictor.predict(many)
+    assert len(predictor._known) == 3, "nor of one prompt with many clicks"
+    fresh = ImagePredictor(windowed_model())
+    fresh.set_image(clip(1)[0])
+    assert np.array_equal(shown.logits, fresh.predict(many).logits)
 
 
 def test_models_with_windows_find_everything_in_the_whole_image() -> None:
