@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -47,14 +48,28 @@ def read_image(source: str | Path | bytes, limits: MediaLimits | None = None) ->
     Raises:
         MediaError: missing, not an image, damaged, cut off, or larger than the limits allow.
     """
-    limits = limits or MediaLimits()
+    return _decoded(source, limits or MediaLimits(), _rgb)
+
+
+def read_layer(source: str | Path | bytes, limits: MediaLimits | None = None) -> Frame:
+    """The same as uint8 (H, W, 4): RGB and opacity, 255 throughout where the file has none.
+
+    Raises:
+        MediaError: as `read_image`.
+    """
+    return _decoded(source, limits or MediaLimits(), _rgba)
+
+
+def _decoded(
+    source: str | Path | bytes, limits: MediaLimits, convert: Callable[[Image.Image], Frame]
+) -> Frame:
     data = source if isinstance(source, bytes) else _read_bytes(Path(source), limits)
     limits.check_bytes("image", len(data))
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             limits.check_size("image", *image.size)
             image.load()
-            return _rgb(image)
+            return convert(image)
     except MediaError:
         raise
     except UnidentifiedImageError as error:
@@ -148,6 +163,13 @@ def _rgb(image: Image.Image) -> Frame:
         white = Image.new("RGBA", layer.size, "white")
         upright = Image.alpha_composite(white, layer)
     return np.array(upright.convert("RGB"))
+
+
+def _rgba(image: Image.Image) -> Frame:
+    if image.mode.startswith("I") or image.mode == "F":  # no opacity in such files
+        rgb = _rgb(image)
+        return np.dstack((rgb, np.full(rgb.shape[:2], 255, np.uint8)))
+    return np.array(ImageOps.exif_transpose(image).convert("RGBA"))
 
 
 def _from_grey16(grey: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> Frame:

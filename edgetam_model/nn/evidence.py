@@ -210,6 +210,8 @@ class _Read(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v, weights, read = ctx.saved_tensors
         mean = (gradient * read).sum(-1, keepdim=True)
-        scores = torch.baddbmm(-mean.expand(-1, -1, v.shape[1]), gradient, v.transpose(1, 2)).mul_(weights)
+        left = torch.cat((gradient, -mean), dim=2)  # one column more is cheaper than a sum over all pairs
+        right = torch.cat((v, torch.ones_like(v[..., :1])), dim=2)
+        scores = torch.bmm(left, right.transpose(1, 2)).mul_(weights)
         to_keys = torch.bmm(scores.transpose(1, 2), q)
         return torch.bmm(scores, k), to_keys, torch.bmm(weights.transpose(1, 2), gradient)

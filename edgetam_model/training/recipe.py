@@ -52,6 +52,7 @@ class PromptMix:
         corrections: share of roll-outs with corrective clicks.
         refinements: share of roll-outs whose first answer, not from a mask, is decoded once more with itself
             as a prompt beside the first, as predictors do.
+        colours: share of those that get what the colours show instead of the first answer (`colour_cut`).
         clicks: corrective clicks there, one after the other. On a still they follow the prompt; in a video
             they come on one later frame.
     """
@@ -63,11 +64,12 @@ class PromptMix:
     centred: float = 0.5
     corrections: float = 0.5
     refinements: float = 0.0
+    colours: float = 0.0
     clicks: int = 3
 
     def __post_init__(self) -> None:
         _at_least(self, dict.fromkeys(asdict(self), 0))
-        _at_most(self, {"centred": 1, "corrections": 1, "refinements": 1})
+        _at_most(self, {"centred": 1, "corrections": 1, "refinements": 1, "colours": 1})
         if self.mask + self.box + self.click <= 0:
             raise InputError("prompts", "expected a share above 0 for mask, box or click")
 

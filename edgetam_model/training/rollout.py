@@ -22,6 +22,7 @@ from edgetam_model.model import MASK_GAIN, MASK_OFFSET, EdgeTAM
 from edgetam_model.model_io import Choice, Decoded, ImageFeatures, Seen
 from edgetam_model.nn.mask_decoder import DecoderOutput
 from edgetam_model.options import TrackerOptions
+from edgetam_model.training.colours import colour_cuts
 from edgetam_model.training.feed import Rows
 from edgetam_model.training.prompting import (
     Clicks,
@@ -45,6 +46,7 @@ class Plan:
         corrected: the frame with corrective clicks; None: there are none.
         clicks: how many, one after the other.
         refined: whether the first answer is decoded once more with itself as a prompt.
+        coloured: whether what the colours show is that prompt instead.
         forced: bool (T, N) where the memory is made of the true mask.
     """
 
@@ -53,6 +55,7 @@ class Plan:
     clicks: int
     forced: Tensor
     refined: bool = False
+    coloured: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +178,9 @@ def draw_plan(mix: PromptMix, frames: int, rows: int, forcing: float, random: to
     if mix.clicks and draws[0] < mix.corrections:
         corrected = 0 if frames == 1 else 1 + int(draws[1] * (frames - 1))
     forced = torch.rand(frames, rows, generator=random) < forcing
-    return Plan(kind, corrected, mix.clicks, forced, draws[2] < mix.refinements)
+    refined = draws[2] < mix.refinements
+    coloured = refined and draws[2] < mix.refinements * mix.colours
+    return Plan(kind, corrected, mix.clicks, forced, refined, coloured)
 
 
 def roll_out(
@@ -272,11 +277,18 @@ class _Walk:
             clicks = self.prompter.first(self.plan.kind, masks)
             decoded = self._decode(0, features, image, clicks)
             if self.plan.refined:
-                decoded = self._decode(0, features, image, clicks, None, decoded.logits)
+                decoded = self._decode(0, features, image, clicks, None, self._earlier(clicks, decoded))
             if self.plan.corrected == 0:
                 decoded = self._correct(0, features, image, decoded, clicks)
         if self.rows.frames > 1:
             self.bank.conditioning[0] = self._memory(0, image, decoded, prompted=True)
+
+    def _earlier(self, clicks: Clicks, decoded: Decoded) -> Tensor:
+        """The result that the first answer is refined from."""
+        if not self.plan.coloured:
+            return decoded.logits
+        images = self.rows.images[self.rows.clip, 0]
+        return colour_cuts(images, self.plan.kind, clicks, decoded.logits.detach().float())
 
     def track(self, frame: int) -> None:
         """A later frame: from memory, and then by clicks where the plan says so."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgetam_model.errors import InputError
-from edgetam_model.images import SUFFIXES, natural_key
+from edgetam_model.images import SUFFIXES, natural_key, read_layer
+from edgetam_model.training.cutouts import cut_thing
 from edgetam_model.training.procedural import TILE, procedural_tiles
-from edgetam_model.video import read_image
 
 PROCEDURAL_TILES = 256  # beside photographs; 12.6 MB, 1 s to make
 MIN_SIDE = 48  # pixels; a smaller picture, enlarged to a tile, shows no texture
+CLEAR, SURROUNDINGS = 16, 0.02  # opacity of nothing, and the share of it that makes a picture a cut-out
 TILES_PER_PHOTO = 24  # of one large photograph, so that it does not crowd out the others
 
 # A contact sheet is white; its pictures have at most 128 × 128 pixels and begin every 144 pixels across and
@@ -43,13 +44,15 @@ class TextureBank:
     Attributes:
         tiles: uint8 (N, 3, 128, 128) RGB; photographs first.
         photographs: how many of them are photographs.
+        cutouts: uint8 (M, 4, 128, 128) things as `cut_thing` makes them.
 
     Raises:
-        InputError: tiles of another shape or type, or none.
+        InputError: tiles or cut-outs of another shape or type, or no tiles.
     """
 
     tiles: Tensor
     photographs: int
+    cutouts: Tensor = field(default_factory=lambda: torch.zeros(0, 4, TILE, TILE, dtype=torch.uint8))
 
     def __post_init__(self) -> None:
         shape = tuple(self.tiles.shape)
@@ -57,13 +60,16 @@ class TextureBank:
             raise InputError("tiles", f"expected uint8 (N, 3, {TILE}, {TILE}) with N > 0, got {shape}")
         if not 0 <= self.photographs <= shape[0]:
             raise InputError("photographs", f"expected 0 to {shape[0]}, got {self.photographs}")
+        shape = tuple(self.cutouts.shape)
+        if shape[1:] != (4, TILE, TILE) or self.cutouts.dtype != torch.uint8:
+            raise InputError("cutouts", f"expected uint8 (M, 4, {TILE}, {TILE}), got {shape}")
 
     def __len__(self) -> int:
         return int(self.tiles.shape[0])
 
     def to(self, device: torch.device | str) -> TextureBank:
         """The same bank on another device."""
-        return TextureBank(self.tiles.to(device), self.photographs)
+        return TextureBank(self.tiles.to(device), self.photographs, self.cutouts.to(device))
 
 
 @lru_cache(maxsize=2)  # cutting 47 sheets takes 3 s, and trainers ask for the same folder again
@@ -76,7 +82,8 @@ def load_textures(
 ) -> TextureBank:
     """The bank of a folder's pictures, its subfolders included, and of procedural tiles beside them.
 
-    A picture with the layout of a contact sheet is cut into its pictures, any other into squares.
+    A picture with the layout of a contact sheet is cut into its pictures, one with transparent surroundings
+    gives the thing in it, any other is cut into squares.
 
     Args:
         folder: images and contact sheets; None: procedural tiles alone.
@@ -90,12 +97,13 @@ def load_textures(
     """
     if procedural < 0:
         raise InputError("procedural", f"expected 0 or more tiles, got {procedural}")
-    photos = [] if folder is None else _folder_tiles(Path(folder))
+    photos, things = ([], []) if folder is None else _folder_tiles(Path(folder))
     if skimage:
         photos += _skimage_tiles()
     tiles = [torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2)] if photos else []
     tiles.append(procedural_tiles(procedural, seed))
-    return TextureBank(torch.cat(tiles).contiguous(), len(photos))
+    bank = TextureBank(torch.cat(tiles).contiguous(), len(photos))
+    return replace(bank, cutouts=torch.from_numpy(np.stack(things))) if things else bank
 
 
 def cut_tiles(picture: Rgb) -> list[Rgb]:
@@ -156,13 +164,21 @@ def _tile(picture: Rgb) -> Rgb:
     return np.asarray(cv2.resize(square, (TILE, TILE), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def _folder_tiles(folder: Path) -> list[Rgb]:
+def _folder_tiles(folder: Path) -> tuple[list[Rgb], list[Rgb]]:
+    """The tiles and the cut-outs of a folder's pictures."""
     if not folder.is_dir():
         raise InputError("textures", f"expected a folder of images or contact sheets, got {folder}")
-    tiles = [tile for path in _pictures(folder) for tile in cut_tiles(read_image(path))]
-    if not tiles:
+    tiles: list[Rgb] = []
+    things: list[Rgb] = []
+    for path in _pictures(folder):
+        layer = read_layer(path)
+        if (layer[..., 3] < CLEAR).mean() < SURROUNDINGS:
+            tiles += cut_tiles(layer[..., :3])
+        elif (thing := cut_thing(layer)) is not None:
+            things.append(thing)
+    if not tiles and not things:
         raise InputError("textures", f"no pictures of at least {MIN_SIDE}×{MIN_SIDE} pixels in {folder}")
-    return tiles
+    return tiles, things
 
 
 def _pictures(folder: Path) -> Iterator[Path]:

@@ -154,7 +154,7 @@ class Trainer:
             EdgeTAMError: a loss that is not finite, a file that cannot be written, or a process that is lost.
         """
         start = time.monotonic()
-        with _determinism(self.recipe.deterministic), self._feeding():
+        with _determinism(self.recipe.deterministic), _without_denormals(), self._feeding():
             while self.step < self.recipe.steps and not self.best.is_stale:
                 row = replace(self._update(), seconds=round(time.monotonic() - start, 3))
                 self._note(row)
@@ -398,3 +398,19 @@ def _determinism(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def _without_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 count as 0 within the block, on this thread: on a CPU each costs a hundred times a
+    normal one, and the softmax over remembered places makes many."""
+    before = _flushes_denormals()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def _flushes_denormals() -> bool:
+    return float(torch.tensor(1e-39) * 1) == 0

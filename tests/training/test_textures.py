@@ -72,6 +72,18 @@ def test_a_folder_and_its_subfolders(tmp_path: Path) -> None:
     assert load_textures(tmp_path, procedural=5) is bank
 
 
+def test_pictures_with_transparent_surroundings_are_things(tmp_path: Path) -> None:
+    layer = np.zeros((160, 160, 4), np.uint8)
+    layer[30:130, 40:120] = (200, 10, 10, 255)
+    layer[30:60, 40:70, 3] = 0
+    Image.fromarray(layer).save(tmp_path / "thing.webp", lossless=True)
+    bank = load_textures(tmp_path, procedural=5)
+    assert bank.photographs == 0
+    assert bank.cutouts.shape == (1, 4, 128, 128)
+    assert bank.cutouts[0, :, 64, 64].tolist() == [200, 10, 10, 255]
+    assert bank.to("cpu").cutouts.shape == (1, 4, 128, 128)
+
+
 def test_procedural_tiles_are_the_seed_s_and_varied() -> None:
     tiles = procedural_tiles(40, seed=3)
     assert tiles.shape == (40, 3, 128, 128)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgetam_model.training.synthetic.cut_things import CutThings, draw_cut_things
 from edgetam_model.training.synthetic.draws import Bools, Draws, Ints, Reals
 from edgetam_model.training.synthetic.events import MAIN, Events
 from edgetam_model.training.synthetic.options import SyntheticOptions
@@ -23,6 +24,7 @@ class Cast:
 
     Attributes:
         shapes, paints, shading: of all N = K + 2 + CLUTTER things; PARTS surfaces each.
+        cuts: which of the N are cut-outs instead, and how they look.
         ground: the REGIONS surfaces of the scenery.
         limbed: (B, K + 2) which have limbs.
         active: (B, K + 2) which are there.
@@ -32,6 +34,7 @@ class Cast:
     shapes: Shapes
     paints: Paints
     shading: Reals
+    cuts: CutThings
     ground: Paints
     limbed: Bools
     active: Bools
@@ -59,11 +62,16 @@ def draw_cast(draws: Draws, events: Events, bank: TextureBank, options: Syntheti
     shading[:, twin] = shading[:, MAIN]
     paints = _camouflaged(draws, paints, ground, options)
     shapes = _solid(shapes, occluder, events)
+    cuts = draw_cut_things(draws, count, twin, bank, options)
+    cuts.which[events.covered, occluder] = -1  # a box hides more surely
+    limbed &= cuts.which < 0
 
     objects = np.searchsorted((0.45, 0.8), draws.uniform(), side="right") + 1
     active = np.arange(tracked + 2) < np.minimum(objects, tracked)[:, None]
     active[:, twin], active[:, occluder] = has_twin, events.covered | events.passed
-    return Cast(shapes, paints, shading, ground, limbed[:, : tracked + 2], active, _order(draws, tracked))
+    return Cast(
+        shapes, paints, shading, cuts, ground, limbed[:, : tracked + 2], active, _order(draws, tracked)
+    )
 
 
 def _alike(draws: Draws, paints: Paints, count: int) -> Paints:

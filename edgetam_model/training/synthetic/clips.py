@@ -12,6 +12,7 @@ from torch import Tensor
 from edgetam_model.errors import InputError
 from edgetam_model.training.synthetic.cast import Cast, draw_cast
 from edgetam_model.training.synthetic.compose import Action, View, compose
+from edgetam_model.training.synthetic.cut_things import paint_cut_things
 from edgetam_model.training.synthetic.draws import Draws, Ints, Reals
 from edgetam_model.training.synthetic.events import (
     Events,
@@ -166,14 +167,22 @@ class SyntheticClips:
         count = cast.shapes.role.shape[1]
         there = np.ones(count, np.bool_)
         there[: cast.active.shape[1]] = cast.active.any(axis=0)
-        things = np.flatnonzero(there)
-        surfaces = (things[:, None] * PARTS + np.arange(PARTS)).ravel()
-        swatches = Swatches.of(cast.paints.only(surfaces), self.device)
         side = self.options.size * 3 // 4  # a thing that fills the frame is then enlarged by a third
-        shading = self._real(cast.shading[:, things])
-        painted = paint_sprites(cast.shapes.only(things), swatches, shading, self.bank, side).pixels
-        pixels = painted.new_zeros(len(painted), count, *painted.shape[2:])
-        pixels[:, torch.from_numpy(things).to(self.device)] = painted
+        pixels = torch.zeros(len(cast.order), count, 4, side, side, device=self.device)
+        cut = cast.cuts.which >= 0
+        drawn, pasted = np.flatnonzero((there & ~cut).any(axis=0)), np.flatnonzero((there & cut).any(axis=0))
+        if drawn.size:
+            surfaces = (drawn[:, None] * PARTS + np.arange(PARTS)).ravel()
+            swatches = Swatches.of(cast.paints.only(surfaces), self.device)
+            shading = self._real(cast.shading[:, drawn])
+            painted = paint_sprites(cast.shapes.only(drawn), swatches, shading, self.bank, side)
+            pixels[:, torch.from_numpy(drawn).to(self.device)] = painted.pixels
+        if pasted.size:
+            where = torch.from_numpy(pasted).to(self.device)
+            shading = self._real(cast.shading[:, pasted])
+            cuts = paint_cut_things(cast.cuts.only(pasted), shading, self.bank, side)
+            chosen = torch.from_numpy(cut[:, pasted]).to(self.device)[..., None, None, None]
+            pixels[:, where] = torch.where(chosen, cuts, pixels[:, where])
         return Sprites(pixels)
 
     def _draw_poses(self, draws: Draws, times: Reals, camera: Camera, events: Events) -> Poses:

@@ -26,6 +26,7 @@ class SyntheticOptions:
         objects: K, the most objects that are tracked; a clip has 1 to K of them.
 
         p_photograph: of a texture to be a photograph, where the bank has some.
+        p_cutout: of a thing to be a cut-out instead of a drawn shape, where the bank has some.
         p_flat: of a surface to be mostly one colour, as paint and plastic are.
         p_articulated: of an object to have limbs that swing.
         p_symmetric: of an object to be mirror-symmetric.
@@ -74,6 +75,7 @@ class SyntheticOptions:
     objects: int = 3
 
     p_photograph: float = 0.75
+    p_cutout: float = 0.6
     p_flat: float = 0.3
     p_articulated: float = 0.45
     p_symmetric: float = 0.3

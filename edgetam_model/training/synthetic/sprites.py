@@ -63,7 +63,7 @@ def paint_sprites(shapes: Shapes, paints: Swatches, shading: Tensor, bank: Textu
     for part in range(1, parts):
         hole = role[:, :, part] == HOLE
         outline = torch.where(hole, torch.maximum(outline, -distance[:, :, part]), outline)
-    colour = colour * _shade(outline, place, shading)[:, :, None]
+    colour = colour * shade(outline, place, shading)[:, :, None]
     return Sprites(torch.cat((colour, _coverage(outline, RAMP * texel)[:, :, None]), dim=2))
 
 
@@ -113,7 +113,7 @@ def _coverage(distance: Tensor, width: float) -> Tensor:
     return (0.5 - distance / width).clamp(0, 1)
 
 
-def _shade(outline: Tensor, place: Tensor, shading: Tensor) -> Tensor:
+def shade(outline: Tensor, place: Tensor, shading: Tensor) -> Tensor:
     """(B, N, S, S) light: less towards the edge, as on a rounded body, and on the side away from it."""
     dark, depth, light_x, light_y = (shading[..., i, None, None] for i in range(4))
     inner = (-outline / depth).clamp(0, 1)
