@@ -63,6 +63,10 @@ weights: $(VENV)/ready
 	$(BIN)/edgetam train --recipe nano --config nano --textures $(TEXTURES) --out weights/nano
 	$(BIN)/edgetam train --recipe nano-long --init weights/nano/weights.safetensors \
 		--textures $(TEXTURES) --out weights/nano-long
+	$(BIN)/edgetam train --recipe nano-things --init weights/nano-long/weights.safetensors \
+		--textures $(TEXTURES) --processes 2 --out weights/nano-things
+	$(BIN)/edgetam train --recipe nano-things-long --init weights/nano-things/weights.safetensors \
+		--textures $(TEXTURES) --processes 2 --out weights/nano-things-long
 
 # The real Label Studio and Chromium, installed below .platforms (about 1 GB) on the first call; that belongs to
 # the first test, hence its time limit. Logs and screenshots of the newest run lie in .platforms/logs/latest.

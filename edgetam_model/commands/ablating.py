@@ -115,7 +115,7 @@ def run_job(job: AblateJob, meter: Meter) -> AblateReport:
     plan = _plan(job, meter)
     total = sum(run.recipe.steps for run in plan.runs)
     names = [run.name for run in plan.runs if read_result(job.out / RUNS / run.name) is None]
-    meter.stage("training", total, "updates")
+    meter.stage("training", total, "updates", begun=_updates(plan, job.out))
     with Interrupts(lambda: meter.retitle(_SAVING)) as interrupts:
         _train_all(job, names, interrupts.requested, lambda: meter.reach(_updates(plan, job.out)))
     meter.stage("measuring what the variants cost")

@@ -16,9 +16,10 @@ from rich.text import Text
 LINE_SECONDS = 1.0
 
 
-def describe(done: int, total: int | None, unit: str, seconds: float) -> str:
+def describe(done: int, total: int | None, unit: str, seconds: float, begun: int = 0) -> str:
     """What to say after `seconds` of a stage: done of total, speed, and the time left (or taken).
 
+    The speed is of what was done since, on top of what was `begun` before.
     Percent stand alone: they run at no even speed, and who counts in them knows better what is left.
     """
     if total is None:
@@ -26,9 +27,9 @@ def describe(done: int, total: int | None, unit: str, seconds: float) -> str:
     if unit == "%":
         return f"{done} %"
     text = f"{done}/{total} {unit}"
-    if done == 0 or seconds <= 0:
+    if done <= begun or seconds <= 0:
         return text
-    rate = done / seconds
+    rate = (done - begun) / seconds
     speed = f"{rate:.1f} fps" if unit == "frames" else f"{rate:.1f} {unit}/s"
     rest = f"{_clock(seconds)} in all" if done >= total else f"{_clock((total - done) / rate)} left"
     return f"{text}, {speed}, {rest}"
@@ -44,8 +45,9 @@ class Meter(ABC):
     """Shows the stages of a job, one after the other; use it in a `with`."""
 
     @abstractmethod
-    def stage(self, title: str, total: int | None = None, unit: str = "frames") -> None:
-        """Begin a stage of `total` steps (None: unknown); the one before is over."""
+    def stage(self, title: str, total: int | None = None, unit: str = "frames", begun: int = 0) -> None:
+        """Begin a stage of `total` steps (None: unknown), so many of which were done in an earlier run; the
+        stage before is over."""
 
     @abstractmethod
     def reach(self, done: int) -> None:
@@ -79,7 +81,8 @@ class _Facts(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         total = None if task.total is None else int(task.total)
-        return Text(describe(int(task.completed), total, str(task.fields["unit"]), task.elapsed or 0.0))
+        unit, begun = str(task.fields["unit"]), int(task.fields["begun"])
+        return Text(describe(int(task.completed), total, unit, task.elapsed or 0.0, begun))
 
 
 class BarMeter(Meter):
@@ -90,10 +93,10 @@ class BarMeter(Meter):
         self._task: TaskID | None = None
         self._endless = False
 
-    def stage(self, title: str, total: int | None = None, unit: str = "frames") -> None:
+    def stage(self, title: str, total: int | None = None, unit: str = "frames", begun: int = 0) -> None:
         """See Meter; a stage without a total disappears when it is over."""
         self._finish()
-        self._task = self._bars.add_task(title, total=total, unit=unit)
+        self._task = self._bars.add_task(title, total=total, completed=begun, unit=unit, begun=begun)
         self._endless = total is None
 
     def reach(self, done: int) -> None:
@@ -139,16 +142,17 @@ class LineMeter(Meter):
         self._unit = ""
         self._start = 0.0
         self._done = 0
+        self._begun = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._tick, name="edgetam-progress", daemon=True)
 
-    def stage(self, title: str, total: int | None = None, unit: str = "frames") -> None:
+    def stage(self, title: str, total: int | None = None, unit: str = "frames", begun: int = 0) -> None:
         """See Meter."""
         with self._lock:
             self._finish()
             self._title, self._total, self._unit = title, total, unit
-            self._start, self._done = time.monotonic(), 0
+            self._start, self._done, self._begun = time.monotonic(), begun, begun
 
     def reach(self, done: int) -> None:
         """See Meter."""
@@ -188,7 +192,8 @@ class LineMeter(Meter):
     def _say(self) -> None:
         if self._title:
             seconds = time.monotonic() - self._start
-            self._write(f"{self._title}: {describe(self._done, self._total, self._unit, seconds)}")
+            said = describe(self._done, self._total, self._unit, seconds, self._begun)
+            self._write(f"{self._title}: {said}")
 
     def _write(self, text: str) -> None:
         self._stream.write(text + "\n")

@@ -153,8 +153,7 @@ def run_job(job: TrainJob, meter: Meter) -> TrainReport:
     with launched(job, job.processes, job.out) as processes, _threads(prepared, processes.count):
         trainer = prepared.trainer(processes)
         meter.note(_plan(trainer))
-        meter.stage("training", recipe.steps, "updates")
-        meter.reach(trainer.step)
+        meter.stage("training", recipe.steps, "updates", begun=trainer.step)
         return TrainReport(_train(trainer, meter), recipe.steps, job.out)
 
 

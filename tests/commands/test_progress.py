@@ -28,6 +28,15 @@ def test_done_speed_and_time_left(done: int, total: int | None, unit: str, secon
     assert describe(done, total, unit, seconds) == text
 
 
+def test_the_speed_is_that_of_this_run() -> None:
+    assert describe(300, 2000, "updates", 10.0, 300) == "300/2000 updates"
+    assert describe(320, 2000, "updates", 40.0, 300) == "320/2000 updates, 0.5 updates/s, 56:00 left"
+    stream = io.StringIO()
+    with LineMeter(stream, seconds=60) as meter:
+        meter.stage("training", 400, "updates", begun=300)
+    assert stream.getvalue() == "training: 300/400 updates\n"
+
+
 def test_lines_come_on_time_while_nothing_advances() -> None:
     stream = io.StringIO()
     with LineMeter(stream, seconds=0.05) as meter:

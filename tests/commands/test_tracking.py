@@ -36,7 +36,7 @@ class Recorder(Meter):
         self.titles: list[str] = []
         self._press = (stage, at, times)
 
-    def stage(self, title: str, total: int | None = None, unit: str = "frames") -> None:
+    def stage(self, title: str, total: int | None = None, unit: str = "frames", begun: int = 0) -> None:
         self.stages.append((title, total))
 
     def reach(self, done: int) -> None:
