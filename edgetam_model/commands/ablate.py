@@ -66,7 +66,9 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     parser.add_argument("--only", metavar="A,B", help="only these variants")
     parser.add_argument("--teacher", metavar="W", help="weights to learn from, for distillation")
-    parser.add_argument("--textures", type=Path, metavar="DIR", help="photographs for the clips")
+    parser.add_argument(
+        "--textures", type=Path, metavar="DIR", help="photographs and cut-out things for the clips"
+    )
     parser.add_argument("--force", action="store_true", help="replace another ablation that is in DIR")
     parser.add_argument("--run", dest="run_name", metavar="NAME", help=argparse.SUPPRESS)
     add_json_and_verbose(parser)

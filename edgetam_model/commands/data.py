@@ -47,7 +47,9 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--size", type=int, default=128, help="pixels of a frame's side (default 128)")
     parser.add_argument("--frames", type=int, default=8, help="frames of a clip (default 8)")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--textures", type=Path, metavar="DIR", help="photographs or contact sheets to use")
+    source.add_argument(
+        "--textures", type=Path, metavar="DIR", help="photographs, contact sheets and cut-out things to use"
+    )
     source.add_argument("--data", type=Path, metavar="PATH", help="annotated data instead of synthetic clips")
     parser.add_argument("--media", type=Path, metavar="PATH", help="images or video of the --data file")
     add_json_and_verbose(parser)

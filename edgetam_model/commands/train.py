@@ -78,7 +78,12 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="PATH",
         help="annotated clips to validate on; without it every tenth of --data is kept for that",
     )
-    parser.add_argument("--textures", type=Path, metavar="DIR", help="photographs for made-up clips")
+    parser.add_argument(
+        "--textures",
+        type=Path,
+        metavar="DIR",
+        help="photographs for made-up clips; a picture with transparent surroundings gives an actor",
+    )
     parser.add_argument("--licence", metavar="ID", help="SPDX identifier to write into the weights")
     parser.add_argument("--resume", action="store_true", help="go on with the training in DIR")
     parser.add_argument("--force", action="store_true", help="replace a training that is in DIR already")
