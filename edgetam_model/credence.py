@@ -23,6 +23,7 @@ JUMP_SCORE = 3.0  # … the object is plainly there
 CLEAR_SCORE = 2.0  # the object score of a plainly visible object is above; most have 3 to 6
 POOR_IOU = 0.35  # below it and the score, a mask is doubted …
 COLLAPSE = 0.35  # … or where less than this share of the last mask's area is left: mostly a look-alike's part
+SWOLLEN = 3.0  # a mask of so many times the last one's area is mostly what hides the object
 RETURN_MERIT = 1.95  # what is found after an absence needs so much score and predicted IoU together: …
 IOU_GAIN, USUAL_IOU = 3.0, 0.6  # … 0.1 of IoU above the usual counts 0.3
 RETURN_IOU = 0.55  # below it nothing counts as found
@@ -60,7 +61,7 @@ class Sighting:
             return merit >= RETURN_MERIT and self.iou >= RETURN_IOU
         if self._staying:
             return True
-        if self.object_score <= 0 or self._jumping:
+        if self.object_score <= 0 or self._jumping or self.area > SWOLLEN * self.last_area:
             return False
         if self.object_score >= CLEAR_SCORE:
             return True

@@ -33,6 +33,11 @@ def test_a_plainly_visible_object_is_believed_however_its_mask_changes() -> None
     assert replace(USUAL, area=10.0, iou=0.3).credible  # going behind something
 
 
+def test_a_mask_that_swells_at_once_is_not_believed_however_strong_its_score() -> None:
+    assert replace(USUAL, area=2.9 * 1050).credible
+    assert not replace(USUAL, area=3.1 * 1050).credible
+
+
 def test_a_weak_score_alone_is_believed() -> None:
     assert replace(USUAL, object_score=0.5, iou=0.8).credible
 

@@ -177,7 +177,8 @@ def _belief(constants: Constants) -> tuple[str, ...]:
         f"{c.IOU_GAIN:g} x (IoU - {c.USUAL_IOU:g}) >= {c.RETURN_MERIT:g} and IoU >= {c.RETURN_IOU:g}; "
         f"else a mask whose IoU with the last one is >= {c.STAYING_OVERLAP:g}, with {c.STAYING_SIZE:g} to "
         f"{1 / c.STAYING_SIZE:.3g} times its area, and score > {c.STAYING_SCORE:g}; or score > 0 (where that "
-        f"IoU is < {c.APART:g}: >= {c.JUMP_SCORE:g}), and either score >= {c.CLEAR_SCORE:g}, or IoU >= "
+        f"IoU is < {c.APART:g}: >= {c.JUMP_SCORE:g}) and at most "
+        f"{c.SWOLLEN:g} times the last area, and either score >= {c.CLEAR_SCORE:g}, or IoU >= "
         f"{c.POOR_IOU:g} and at least {c.COLLAPSE:g} of the last area. What is believed has a score of at "
         f"least {constants.shown_score:g}; what is not is absent, with one of at most "
         f"{constants.denied_score:g}.",
