@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -62,9 +63,8 @@ def make(job: FitJob, plan: FitPlan, progress: FitProgress) -> Made:
     progress.reach("training", 0.0, "training")
     trained = train(fit.parent, fit.recipe, data.clips, fit.folder, progress, plan.needs.updates)
     progress.reach("judging", 0.0, "measuring")
-    candidate = load_model(trained.weights, job.device).fuse()
     first = _first(job, plan)
-    verdict = compare(fit.parent.fuse(), candidate, first, data.clips.held_out, fit.folder, progress)
+    verdict = compare(fit.parent, trained.weights, first, data.clips.held_out, fit.folder, progress)
     progress.reach("storing", 0.0, "drawing the report")
     metrics = _metrics(data, verdict, trained)
     _report(fit, data, verdict, trained)
@@ -76,7 +76,7 @@ def make(job: FitJob, plan: FitPlan, progress: FitProgress) -> Made:
         metrics=metrics,
     )
     decide(fit.folder, decision)
-    return Made(fit.folder, decision, _new_version(fit, data, trained, metrics))
+    return Made(fit.folder, decision, _new_version(fit, data, verdict.weighed.weights, metrics))
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +186,7 @@ def _metrics(data: _Data, verdict: Verdict, trained: Trained) -> dict[str, JsonV
     """For the version's record; the memory is the most that this process ever had."""
     return {
         **verdict.judgement.to_dict(),
+        "strength": verdict.weighed.strength,
         "tasks_learned": sum(task.part == "train" for task in data.manifest.tasks),
         "updates": trained.updates,
         "training_seconds": trained.seconds,
@@ -210,6 +211,7 @@ def _report(fit: _Fit, data: _Data, verdict: Verdict, trained: Trained) -> None:
         training={
             "mode": fit.job.options.mode,
             "updates": f"{trained.updates} of {fit.plan.updates}",
+            "taken of the change": f"{verdict.weighed.strength:.0%}",
             "time": f"{trained.seconds:.0f} s, without measuring",
             "memory at most": f"{memory / 1000:.1f} GB" if memory else "unknown",
         },
@@ -229,11 +231,11 @@ def _counts(manifest: Manifest) -> dict[str, object]:
     }
 
 
-def _new_version(fit: _Fit, data: _Data, trained: Trained, metrics: dict[str, JsonValue]) -> NewVersion:
+def _new_version(fit: _Fit, data: _Data, weights: Path, metrics: dict[str, JsonValue]) -> NewVersion:
     plan, recipe = fit.plan, fit.recipe.to_dict()
     facts = facts_of(data.manifest, plan.options, plan.updates, plan.start.weights)
     return NewVersion(
-        weights=trained.weights,
+        weights=weights,
         parent=str(plan.start.serving or fit.info.name.replace("/", "-")),
         config={**facts, RUN: fit.folder.run, "recipe": recipe, "device": str(fit.parent.device)},
         manifest=json.loads(data.manifest.to_json()),

@@ -15,6 +15,7 @@ from edgetam_model.training.fit_folder import FitFolder
 from edgetam_model.training.fit_options import OTHER_PICTURES
 from edgetam_model.training.fit_progress import FitProgress
 from edgetam_model.training.fit_scores import ObjectScore, score_clips
+from edgetam_model.training.fit_strength import Kept, Weighed, weigh
 from edgetam_model.training.forgetting import ForgettingSet
 from edgetam_model.training.judging import Judgement, judge
 from edgetam_model.training.task_clips import TaskClip
@@ -37,11 +38,18 @@ class Scored:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Both models' scores, and what follows from them."""
+    """Both models' scores, and what follows from them.
+
+    Attributes:
+        before, after: the scores.
+        judgement: what follows.
+        weighed: the new weights that were scored.
+    """
 
     before: Scored
     after: Scored
     judgement: Judgement
+    weighed: Weighed
 
 
 _SCORED = TypeAdapter(Scored)
@@ -49,7 +57,7 @@ _SCORED = TypeAdapter(Scored)
 
 def compare(
     before: EdgeTAM,
-    after: EdgeTAM,
+    learned: Path,
     first: EdgeTAM | None,
     clips: Sequence[TaskClip],
     folder: FitFolder,
@@ -58,8 +66,8 @@ def compare(
     """Score both models and judge.
 
     Args:
-        before: what serves.
-        after: what was trained from it.
+        before: what serves, not fused yet; it is afterwards.
+        learned: file of what was trained from it.
         first: the weights that the project began with: what is forgotten counts from there, or version after
             version could lose a little; None: they are `before`, or gone.
         clips: of held-out tasks.
@@ -70,17 +78,22 @@ def compare(
         InputError: media that cannot be read.
         FitCancelledError: the listener wants no more; a model that was scored whole is not scored again.
     """
-    kept = ForgettingSet.affordable(before.config)
-    old = _score(before, clips, kept, _Place(folder.path / "scores-before.json", "old", 0.0), progress)
-    new = _score(after, clips, kept, _Place(folder.path / "scores-after.json", "new", 0.5), progress)
-    known = old.kept if first is None else kept.score(first, progress.check)
+    kept = Kept(ForgettingSet.affordable(before.config), folder)
+    plain = before.state_dict()  # fused layers are others, and these tensors stay
+    old = _score(before.fuse(), clips, kept, _Place(folder.path / "scores-before.json", "old", 0.0), progress)
+    known = old.kept if first is None else kept.of(first, progress.check)
+    weighed = weigh(plain, learned, known, kept, progress, str(before.device))
+    after = weighed.model
+    new = _score(after, clips, kept, _Place(folder.path / "scores-after.json", "new", 0.6), progress)
     elsewhere = _elsewhere(after, clips, progress)
-    return Verdict(old, new, judge(old.objects, new.objects, known, new.kept, exchanged=elsewhere))
+    judgement = judge(old.objects, new.objects, known, new.kept, exchanged=elsewhere)
+    reasons = (*judgement.reasons, weighed.note) if weighed.note else judgement.reasons
+    return Verdict(old, new, replace(judgement, reasons=reasons), weighed)
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a model's scores are kept, which version it is, and where its half of the judging begins."""
+    """Where a model's scores are kept, which version it is, and where its share of the judging begins."""
 
     path: Path
     which: str
@@ -99,7 +112,7 @@ def _elsewhere(model: EdgeTAM, clips: Sequence[TaskClip], progress: FitProgress)
 
 
 def _score(
-    model: EdgeTAM, clips: Sequence[TaskClip], kept: ForgettingSet, place: _Place, progress: FitProgress
+    model: EdgeTAM, clips: Sequence[TaskClip], kept: Kept, place: _Place, progress: FitProgress
 ) -> Scored:
     """What an earlier run found, or what comes out now."""
     fingerprint = model.fingerprint()
@@ -107,14 +120,14 @@ def _score(
     if earlier is not None and earlier.fingerprint == fingerprint:
         return earlier
 
-    which, middle, end = place.which, place.start + 0.35, place.start + 0.5
+    which, middle, end = place.which, place.start + 0.35, place.start + 0.45
     count = sum(len(clip.objects) for clip in clips)
     seen = progress.counter("judging", (place.start, middle), count, f"measuring the {which} version, object")
     objects = score_clips(model, clips, tick=seen, alive=progress.check)
     lost = progress.counter(
-        "judging", (middle, end), kept.clips, f"measuring what the {which} version forgot, clip"
+        "judging", (middle, end), kept.clips.clips, f"measuring what the {which} version forgot, clip"
     )
-    scored = Scored(fingerprint, objects, kept.score(model, lost))
+    scored = Scored(fingerprint, objects, kept.of(model, lost))
     place.path.write_bytes(_SCORED.dump_json(scored))
     return scored
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,10 @@ class Rules:
             if getattr(self, name) < least:
                 raise InputError(name, f"expected at least {least}, got {getattr(self, name)}")
 
+    def keeps(self, forgetting: Forgetting) -> bool:
+        """Whether so little is forgotten that it does not matter."""
+        return forgetting.fall <= self.most_forgotten + _ROUNDING
+
 
 @dataclass(frozen=True)
 class Change:
@@ -114,6 +118,22 @@ class Forgetting:
     clips: int
     before: float
     after: float
+
+    @classmethod
+    def of(cls, before: Sequence[float], after: Sequence[float]) -> Self:
+        """From J of the same clips, in their order.
+
+        Raises:
+            InputError: scores that do not go together, or are not 0 to 1.
+        """
+        if not before or len(before) != len(after):
+            raise InputError(
+                "kept_after",
+                f"expected the same clips twice, at least one, got {len(before)} and {len(after)}",
+            )
+        _check_scores("kept_before", before)
+        _check_scores("kept_after", after)
+        return cls(len(before), math.fsum(before) / len(before), math.fsum(after) / len(after))
 
     @property
     def fall(self) -> float:
@@ -221,7 +241,7 @@ def judge(
     held_out = _change(pairs, rules)
     of_kind = {kind: [pair for pair in pairs if pair.kind == kind] for kind in _KINDS}
     kinds = {kind: _change(some, rules) for kind, some in of_kind.items() if some}
-    forgetting = _forgetting(kept_before, kept_after)
+    forgetting = Forgetting.of(kept_before, kept_after)
     pictures = _change(_on_own_pictures(exchanged, after), rules)
     against = _blindness(pictures, rules) + _objections(held_out, kinds, forgetting, rules)
     facts = [] if against else _facts(held_out, kinds, forgetting)
@@ -267,16 +287,6 @@ def _check_scores(field: str, scores: Iterable[float]) -> None:
     for score in scores:
         if not 0 <= score <= 1:  # NaN is in no range either
             raise InputError(field, f"expected scores of 0 to 1, got {score}")
-
-
-def _forgetting(before: Sequence[float], after: Sequence[float]) -> Forgetting:
-    if not before or len(before) != len(after):
-        raise InputError(
-            "kept_after", f"expected the same clips twice, at least one, got {len(before)} and {len(after)}"
-        )
-    _check_scores("kept_before", before)
-    _check_scores("kept_after", after)
-    return Forgetting(len(before), math.fsum(before) / len(before), math.fsum(after) / len(after))
 
 
 # The interval -----------------------------------------------------------------------------------------
@@ -348,7 +358,7 @@ def _objections(
     if len(kinds) > 1:
         worse = [kind for kind, change in kinds.items() if _is_worse(change, rules)]
         found += [f"{kind}s got worse: {_moved(_NAMES[kind], kinds[kind])}" for kind in worse]
-    if forgetting.fall > rules.most_forgotten + _ROUNDING:
+    if not rules.keeps(forgetting):
         found.append(f"it forgot: {_kept(forgetting)}; at most {rules.most_forgotten:g} may be lost")
     return found
 
