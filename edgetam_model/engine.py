@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgetam_model.config import LOW_RES_STRIDE
-from edgetam_model.credence import Sighting, closer_window, overlap
+from edgetam_model.credence import Outline, Sighting, closer_window
 from edgetam_model.errors import InputError
 from edgetam_model.memory import Memory, Recall, gather, gather_seen
 from edgetam_model.model import EdgeTAM
@@ -271,18 +270,9 @@ class Engine:
         scores, ious = shown.decoded.object_score.tolist(), shown.decoded.iou.tolist()
         sightings = []
         for row, (recall, window) in enumerate(zip(recalls, shown.windows, strict=True)):
-            assert recall.recent is not None, "models with windows leave traces"
             assert window is not None, "models with windows alone verify"
-            last, last_window = traced_mask(recall.recent), traced_window(recall.recent)
-            sightings.append(
-                Sighting(
-                    object_score=scores[row],
-                    iou=ious[row],
-                    area=float(masks[row].mean()) * prod(window.size),
-                    last_area=float(last.mean()) * prod(last_window.size),
-                    overlap=overlap(masks[row], window, last, last_window),
-                )
-            )
+            now = Outline(masks[row], window)
+            sightings.append(Sighting.of(scores[row], ious[row], now, *_seen_before(recall)))
         return sightings
 
     def _closer_window(self, row: int, shown: Shown) -> Window | None:
@@ -397,6 +387,14 @@ def traced_mask(trace: Trace) -> NDArray[np.bool_]:
     """(S, S): the mask that a trace was made of, as its window shows it."""
     labels = F.pixel_shuffle(trace.labels[None], LOW_RES_STRIDE)[0, 0]
     return (labels > 0).cpu().numpy()
+
+
+def _seen_before(recall: Recall) -> tuple[Outline, Outline]:
+    """The object's masks on the frame before and on the nearest prompted one."""
+    last, shown = recall.recent, recall.shown
+    assert last is not None, "models with windows leave traces"
+    assert shown is not None, "tracking begins with a prompt"
+    return Outline(traced_mask(last), traced_window(last)), Outline(traced_mask(shown), traced_window(shown))
 
 
 def to_pixels(rgb: Image, model: EdgeTAM) -> Tensor:

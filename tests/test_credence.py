@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetam_model.credence import COLLAPSE, Sighting, closer_window, overlap
+from edgetam_model.credence import COLLAPSE, Outline, Sighting, closer_window, overlap
 from edgetam_model.model import ABSENT_LOGIT
 from edgetam_model.model_io import Decoded
 from edgetam_model.options import TrackerOptions
@@ -21,11 +21,12 @@ from edgetam_model.weights import load_model
 from edgetam_model.windows import Window
 from tests.models import tiny_model
 
-USUAL = Sighting(object_score=5.0, iou=0.95, area=1000.0, last_area=1050.0, overlap=0.5)
-FOUND = Sighting(object_score=2.7, iou=0.75, area=900.0, last_area=0.0, overlap=0.0)
+USUAL = Sighting(object_score=5.0, iou=0.95, area=1000.0, last_area=1050.0, overlap=0.5, shown_area=800.0)
+FOUND = replace(USUAL, object_score=2.7, iou=0.75, area=900.0, last_area=0.0, overlap=0.0)
 
 SCORES = st.floats(-8, 10)
 IOUS = st.floats(0, 1)
+AREAS = st.floats(0, 5000)
 
 
 def test_a_plainly_visible_object_is_believed_however_its_mask_changes() -> None:
@@ -52,8 +53,18 @@ def test_a_return_needs_a_score_and_a_mask_that_go_together() -> None:
     assert FOUND.credible
     assert replace(FOUND, object_score=1.5, iou=0.8).credible
     assert not replace(FOUND, object_score=1.5, iou=0.6).credible
-    assert not replace(FOUND, object_score=9.0, iou=0.5).credible
     assert not replace(FOUND, object_score=-1.0).returning
+
+
+@pytest.mark.parametrize("times", [10, 0.1])
+def test_a_return_of_unusual_size_needs_a_stronger_score(times: float) -> None:
+    """What hid the object is mostly larger than it, and a look-alike's part smaller."""
+    unusual = replace(FOUND, object_score=1.9, area=800 * times)
+    assert replace(unusual, area=800 * 2.6).credible
+    assert not unusual.credible
+    assert replace(unusual, object_score=2.5).credible
+    assert replace(unusual, shown_area=0.0).credible, "nothing to compare with"
+    assert replace(FOUND, area=0.0).credible
 
 
 def test_a_mask_that_stays_where_it_was_outlives_a_weak_score() -> None:
@@ -72,12 +83,20 @@ def test_a_mask_that_jumps_needs_a_plain_object() -> None:
     assert replace(jumped, object_score=2.9, overlap=0.2).credible
 
 
-@given(SCORES, IOUS, IOUS, st.floats(0, 1), st.floats(0, 1), st.booleans())
+def test_a_mask_that_jumps_onto_something_small_has_to_be_a_good_one_too() -> None:
+    small = replace(USUAL, overlap=0.02, area=1050 * COLLAPSE - 1)
+    assert small.credible
+    assert not replace(small, iou=0.79).credible
+    assert replace(small, iou=0.79, area=1050 * COLLAPSE + 1).credible
+
+
+@given(SCORES, IOUS, IOUS, AREAS, st.floats(0, 1), st.floats(0, 1), st.booleans())
 def test_a_better_mask_is_never_believed_less(
-    score: float, iou: float, shared: float, more: float, better: float, away: bool
+    score: float, iou: float, shared: float, area: float, more: float, better: float, away: bool
 ) -> None:
-    one = Sighting(score, iou, 500.0, 0.0 if away else 1000.0, shared)
-    other = Sighting(score + more, min(iou + better, 1.0), 500.0, one.last_area, min(shared + better, 1.0))
+    one = Sighting(score, iou, area, 0.0 if away else 1000.0, shared, 700.0)
+    better_iou, better_overlap = min(iou + better, 1.0), min(shared + better, 1.0)
+    other = replace(one, object_score=score + more, iou=better_iou, overlap=better_overlap)
     assert other.credible or not one.credible
 
 
@@ -87,12 +106,17 @@ def test_masks_are_compared_across_windows() -> None:
     here, twice = Window(40, 40, 104, 104), Window(8, 8, 136, 136)
     small = np.zeros((64, 64), np.bool_)
     small[24:40, 24:40] = True  # the same pixels of the frame, seen in a window of twice the side
-    assert overlap(mask, here, mask, here) == pytest.approx(1.0)
-    assert overlap(mask, here, small, twice) == pytest.approx(1.0, abs=0.05)
-    assert overlap(mask, here, mask, twice) == pytest.approx(0.25, abs=0.02)
-    assert overlap(mask, here, mask, Window(140, 140, 204, 204)) == 0
-    nothing = np.zeros_like(mask)
-    assert overlap(nothing, here, nothing, here) == 0
+    now = Outline(mask, here)
+    assert now.area == 32 * 32
+    assert overlap(now, now) == pytest.approx(1.0)
+    assert overlap(now, Outline(small, twice)) == pytest.approx(1.0, abs=0.05)
+    assert overlap(now, Outline(mask, twice)) == pytest.approx(0.25, abs=0.02)
+    assert overlap(now, Outline(mask, Window(140, 140, 204, 204))) == 0
+    nothing = Outline(np.zeros_like(mask), here)
+    assert overlap(nothing, nothing) == 0
+    found = Sighting.of(2.0, 0.5, now, Outline(mask, twice), Outline(small, twice))
+    assert (found.area, found.last_area, found.shown_area) == (1024, 4096, 1024)
+    assert found.overlap == overlap(now, Outline(mask, twice))
 
 
 def test_what_a_search_finds_is_looked_at_from_near() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgetam_model.answering import Scene
 from edgetam_model.config import LOW_RES_STRIDE
-from edgetam_model.credence import Sighting, closer_window, overlap
+from edgetam_model.credence import Outline, Sighting, closer_window
 from edgetam_model.errors import InputError, PromptError
 from edgetam_model.export.bank import Array, Memory, Recall, Trace
 from edgetam_model.export.manifest import Manifest, PartFile
@@ -282,15 +281,11 @@ class HostEngine:
 
     def _sighting(self, recall: Recall, answer: Answer) -> Sighting:
         assert recall.recent is not None, "models with windows leave traces"
+        assert recall.shown is not None, "models with windows leave traces"
         assert answer.window is not None, "models with windows alone verify"
-        mask, last, last_window = answer.logits > 0, recall.recent.mask, recall.recent.window
-        return Sighting(
-            object_score=answer.object_score,
-            iou=answer.iou,
-            area=float(mask.mean()) * prod(answer.window.size),
-            last_area=float(last.mean()) * prod(last_window.size),
-            overlap=overlap(mask, answer.window, last, last_window),
-        )
+        now = Outline(answer.logits > 0, answer.window)
+        before = (Outline(one.mask, one.window) for one in (recall.recent, recall.shown))
+        return Sighting.of(answer.object_score, answer.iou, now, *before)
 
     def _closer(self, answer: Answer) -> Window | None:
         assert answer.window is not None, "models with windows alone verify"
