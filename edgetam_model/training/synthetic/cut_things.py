@@ -81,8 +81,8 @@ def draw_cut_things(
 
 
 def _draw_mix(draws: Draws, count: int) -> Reals:
-    """Less vivid, another hue, other contrast and light; a tenth are inverted, as toys and prints are not
-    but lights and darks of real things may be."""
+    """Other hues, contrast and light, mostly less vivid. One in ten is inverted, or things drawn for screens
+    would all be bright with dark lines."""
     angle = np.where(
         draws.chance(0.5, count), 0.2 * draws.normal(count), draws.uniform(count, high=2 * math.pi)
     )
