@@ -53,6 +53,7 @@ def test_a_return_needs_a_score_and_a_mask_that_go_together() -> None:
     assert FOUND.credible
     assert replace(FOUND, object_score=1.5, iou=0.8).credible
     assert not replace(FOUND, object_score=1.5, iou=0.6).credible
+    assert replace(FOUND, object_score=1.0, iou=0.95).credible, "a disc that comes out from behind a post"
     assert not replace(FOUND, object_score=-1.0).returning
 
 
