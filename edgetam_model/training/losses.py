@@ -11,7 +11,6 @@ from torch import Tensor
 from edgetam_model.training.recipe import LossWeights
 from edgetam_model.training.rollout import Step
 
-FOCAL_ALPHA = 0.25  # weight of the object's pixels against 0.75 of the others'
 FOCAL_GAMMA = 2.0
 
 
@@ -34,24 +33,25 @@ class MaskLosses:
         )
 
 
-def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+def focal_loss(logits: Tensor, target: Tensor, alpha: float) -> Tensor:
     """Cross-entropy that lets easy pixels count for little, averaged over the pixels.
 
     Args:
         logits: (…, H, W).
         target: (…, H, W) of 0 and 1, broadcastable to the logits.
+        alpha: what the object's pixels count for; the others count for 1 − alpha.
 
     Returns:
         (…) at least 0.
 
-    Source: arXiv 1708.02002, equation 5, with α = 0.25 and γ = 2.
+    Source: arXiv 1708.02002, equation 5, with γ = 2.
     """
     target = target.expand_as(logits)
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     probability = logits.sigmoid()
     missed = probability + target - 2 * probability * target  # 1 − p of the true class
-    alpha = FOCAL_ALPHA * target + (1 - FOCAL_ALPHA) * (1 - target)
-    return (alpha * missed**FOCAL_GAMMA * entropy).mean((-2, -1))
+    weight = alpha * target + (1 - alpha) * (1 - target)
+    return (weight * missed**FOCAL_GAMMA * entropy).mean((-2, -1))
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def mask_losses(
     logits, ious, object_score = logits.float(), ious.float(), object_score.float()
     logits = F.interpolate(logits, size=target.shape[-2:], mode="bilinear", align_corners=False)
     truth = target[:, None].float()
-    focal, dice = focal_loss(logits, truth), dice_loss(logits, truth)
+    focal, dice = focal_loss(logits, truth, weights.alpha), dice_loss(logits, truth)
     best = (weights.focal * focal + weights.dice * dice).argmin(dim=1, keepdim=True)
     present = target.flatten(1).any(dim=1).float()
     iou_error = (ious - mask_iou(logits, target[:, None])).abs().mean(dim=1)

@@ -26,10 +26,13 @@ class LossWeights:
     """What each loss counts for; the defaults are SAM 2's (arXiv 2408.00714, appendix).
 
     Attributes:
+        alpha: within the focal loss, what an object's pixel counts for, and 1 − alpha any other one. Below
+            0.5 masks come out too small, and shrink from frame to frame of a video.
         candidates: what the decoder's own masks count for where a refiner draws the mask anew.
     """
 
     focal: float = 20.0
+    alpha: float = 0.25
     dice: float = 1.0
     iou: float = 1.0
     presence: float = 1.0
@@ -39,6 +42,7 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         _at_least(self, dict.fromkeys(asdict(self), 0))
+        _at_most(self, {"alpha": 1})
 
 
 @dataclass(frozen=True)

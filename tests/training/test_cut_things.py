@@ -62,6 +62,28 @@ def test_a_cutout_has_its_shape_and_no_limbs(bank: TextureBank) -> None:
     assert share == pytest.approx(full * (0.75 if step else 1), rel=0.45)  # stretched, and scaled to its box
 
 
+def test_slim_cutouts_fill_less_of_their_place(bank: TextureBank) -> None:
+    def shares(p_slim: float) -> float:
+        options = plain(objects=1, p_cutout=1.0, p_slim=p_slim, slim=(3.0, 3.0))
+        scripts = [script_of(bank, options, index) for index in range(8)]
+        return sum(float((s.sprites.pixels[0, MAIN, 3] > 0.5).float().mean()) for s in scripts)
+
+    assert shares(1.0) == pytest.approx(shares(0.0) / 3, rel=0.3)
+
+
+def test_limbs_of_cutouts_make_them_larger(bank: TextureBank) -> None:
+    """And leave the rest of the clip as it was; longer limbs reach farther."""
+
+    def masks(p_limbs: float, length: float) -> torch.Tensor:
+        options = plain(objects=1, p_cutout=1.0, p_articulated=1.0, p_cutout_limbs=p_limbs)
+        options = replace(options, limb_length=(length, length))
+        return SyntheticClips(options, bank).batch(3, 0, 8).masks[:, 0, 0]
+
+    without, short, long = masks(0.0, 0.2), masks(1.0, 0.2), masks(1.0, 0.8)
+    assert not (without & ~short).any()
+    assert without.sum() < short.sum() < long.sum()
+
+
 def test_a_twin_is_what_the_main_thing_is(bank: TextureBank) -> None:
     for index in range(6):
         cuts = script_of(bank, plain(objects=1, p_cutout=0.5, p_twin=1.0), index).cast.cuts

@@ -17,9 +17,18 @@ def test_focal_loss_by_hand() -> None:
     """Probability 3/4 on an object's pixel: α (1/4)² ln(4/3); beside it: (1 − α) (3/4)² ln 4."""
     logits = torch.full((1, 2), LOG3)
     on, off = 0.25 / 16 * math.log(4 / 3), 0.75 * 9 / 16 * math.log(4)
-    both = focal_loss(logits, torch.tensor([[1.0, 0.0]]))
+    both = focal_loss(logits, torch.tensor([[1.0, 0.0]]), 0.25)
     assert float(both) == pytest.approx((on + off) / 2, rel=1e-5)
-    assert float(focal_loss(logits, torch.ones(1, 2))) == pytest.approx(on, rel=1e-5)
+    assert float(focal_loss(logits, torch.ones(1, 2), 0.25)) == pytest.approx(on, rel=1e-5)
+
+
+@pytest.mark.parametrize(("alpha", "sign"), [(0.25, -1), (0.5, 0), (0.75, 1)])
+def test_alpha_says_which_way_an_even_pixel_goes(alpha: float, sign: int) -> None:
+    """A pixel that is the object's in half of the clips: below 0.5 its logit is pulled out of the mask."""
+    logit = torch.zeros(2, 1, 1, requires_grad=True)
+    focal_loss(logit, torch.tensor([0.0, 1.0])[:, None, None], alpha).sum().backward()
+    assert logit.grad is not None
+    assert -logit.grad.sum().sign() == sign
 
 
 def test_dice_loss_by_hand() -> None:

@@ -15,6 +15,7 @@ from edgetam_model.training.synthetic.scenery import CLUTTER, REGIONS
 from edgetam_model.training.synthetic.shapes import ANGLES, NONE, PARTS, PATCH, Shapes, draw_shapes
 from edgetam_model.training.textures import TextureBank
 
+_LIMBS = 0x6C696D62  # the number of a stream
 _BOX = 2**0.5  # the corner of a square whose sides are at ±1
 
 
@@ -64,7 +65,9 @@ def draw_cast(draws: Draws, events: Events, bank: TextureBank, options: Syntheti
     shapes = _solid(shapes, occluder, events)
     cuts = draw_cut_things(draws, count, twin, bank, options)
     cuts.which[events.covered, occluder] = -1  # a box hides more surely
-    limbed &= cuts.which < 0
+    kept = draws.beside(_LIMBS).chance(options.p_cutout_limbs, count)
+    kept[:, twin] = kept[:, MAIN]
+    limbed &= (cuts.which < 0) | kept
 
     objects = np.searchsorted((0.45, 0.8), draws.uniform(), side="right") + 1
     active = np.arange(tracked + 2) < np.minimum(objects, tracked)[:, None]

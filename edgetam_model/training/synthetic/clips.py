@@ -199,7 +199,7 @@ class SyntheticClips:
         turn, turning = _draw_turning(draws, times, count, options)
         haste = draws.log_uniform(0.02, 0.12, count)
         body = cast.shapes.axes[:, :count, 0]
-        limbs = draw_limbs(draws, times, body, haste)
+        limbs = draw_limbs(draws, times, body, haste, options.limb_length)
         own = draws.chance(0.5, count)
         bodies = cast.paints.only(np.arange(count) * PARTS)
         skin = self._tile_colours[bodies.tile] * bodies.gain + bodies.base

@@ -18,7 +18,8 @@ from edgetam_model.training.synthetic.paint import Paints, Swatches, draw_paints
 from edgetam_model.training.synthetic.sprites import RAMP, REACH, pixel_grid, shade
 from edgetam_model.training.textures import TextureBank
 
-_CUT = 0x6375746F  # the number of a stream
+_CUT = 0x6375746F  # the numbers of streams
+_SLIM = 0x736C696D
 _GREY = np.array([0.299, 0.587, 0.114])
 
 
@@ -64,6 +65,10 @@ def draw_cut_things(
     which = np.where(there, pick, -1)
     turn = own.normal(count) * np.where(own.chance(0.7, count), 0.2, 2.0)
     stretch = np.exp(0.12 * own.normal(count, 2))
+    beside = draws.beside(_SLIM)
+    slim = beside.chance(options.p_slim, count)
+    turn = np.where(slim, beside.uniform(count, high=2 * math.pi), turn)
+    stretch[..., 0] *= np.where(slim, beside.log_uniform(*options.slim, count), 1.0)
     mirrored = np.where(own.chance(0.5, count), -1.0, 1.0)
     cos, sin = np.cos(turn), np.sin(turn)
     rows = (np.stack((cos * mirrored, sin * mirrored), -1), np.stack((-sin, cos), -1))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edgetam_model.training.synthetic.draws import Draws, Reals
+from edgetam_model.training.synthetic.options import Range
 from edgetam_model.training.synthetic.paint import draw_colours
 
 LIMBS = 4
@@ -32,13 +33,14 @@ class LimbPlan:
     change: Reals
 
 
-def draw_limbs(draws: Draws, times: Reals, body: Reals, haste: Reals) -> LimbPlan:
+def draw_limbs(draws: Draws, times: Reals, body: Reals, haste: Reals, reach: Range) -> LimbPlan:
     """Legs below half of the things, arms all around the others.
 
     Args:
         times: (B, S) in frames.
         body: (B, N, 2) half axes of their bodies.
         haste: (B, N) strides per frame.
+        reach: length of each half of a limb.
     """
     clips, count = haste.shape
     legs = draws.chance(0.6, count, 1)
@@ -52,7 +54,7 @@ def draw_limbs(draws: Draws, times: Reals, body: Reals, haste: Reals) -> LimbPla
     hip_x = np.where(legs, beside, 0.8 * np.cos(around)) * body[..., :1]
     hip_y = np.where(legs, 0.6 * np.sqrt(1 - beside**2), 0.8 * np.sin(around)) * body[..., 1:]
 
-    length = draws.uniform(count, 1, low=0.15, high=0.45) * np.exp(0.1 * draws.normal(count, LIMBS))
+    length = draws.uniform(count, 1, low=reach[0], high=reach[1]) * np.exp(0.1 * draws.normal(count, LIMBS))
     rate = 2 * math.pi * haste[..., None] * np.exp(0.05 * draws.normal(count, LIMBS))
     pair = math.pi * (np.arange(LIMBS) % 2)  # neighbours swing against each other
     phase = pair + draws.uniform(count, 1, high=6.3) + 0.4 * draws.normal(count, LIMBS)

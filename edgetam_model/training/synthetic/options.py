@@ -27,8 +27,12 @@ class SyntheticOptions:
 
         p_photograph: of a texture to be a photograph, where the bank has some.
         p_cutout: of a thing to be a cut-out instead of a drawn shape, where the bank has some.
+        p_slim, slim: of a cut-out to be squeezed by so much, and turned any way: poles, tools and necks fill
+            little of their box.
         p_flat: of a surface to be mostly one colour, as paint and plastic are.
         p_articulated: of an object to have limbs that swing.
+        p_cutout_limbs: of a cut-out that would have them otherwise to keep them.
+        limb_length: of each of a limb's two halves, in half extents of the object.
         p_symmetric: of an object to be mirror-symmetric.
         p_part: of each of an object's four further parts (heads, wheels, wings, patches) to be there.
         p_hole: of a part to be a hole.
@@ -76,8 +80,12 @@ class SyntheticOptions:
 
     p_photograph: float = 0.75
     p_cutout: float = 0.6
+    p_slim: float = 0.0
+    slim: Range = (1.5, 4.0)
     p_flat: float = 0.3
     p_articulated: float = 0.45
+    p_cutout_limbs: float = 0.0
+    limb_length: Range = (0.15, 0.45)
     p_symmetric: float = 0.3
     p_part: float = 0.7
     p_hole: float = 0.12
@@ -144,6 +152,8 @@ class SyntheticOptions:
 _RANGES = {
     "close_size": (0.02, 1.5),
     "far_size": (0.02, 1.5),
+    "slim": (1, 8),
+    "limb_length": (0.05, 2),
     "speed": (1e-5, 1),
     "turn": (1e-4, 1),
     "growth": (1, 8),
