@@ -39,11 +39,8 @@ def with_colours(prompt: Prompt, window: Window, pixels: Rgb, mask: Mask) -> Pro
         mask: (M, M) what the model answers to the prompt there; the earlier result gets this size.
     """
     side = len(pixels)
-    kinds = (
-        _around(_sized(mask.astype(np.uint8), side) > 0)
-        if prompt.box is None
-        else _within(window, prompt.box, side)
-    )
+    guess = _sized(mask.astype(np.uint8), side) > 0
+    kinds = _around(guess) if prompt.box is None else _within(window, prompt.box, guess)
     clicks = np.zeros((0, 2), np.int64)
     if prompt.points is not None and prompt.labels is not None:
         places = window.to_window(prompt.points, side)
@@ -66,12 +63,15 @@ def _sized(picture: Picture, side: int) -> Picture:
     return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), picture.dtype)
 
 
-def _within(window: Window, box: NDArray[np.floating], side: int) -> Kinds:
-    """The box holds the object; what is outside is known, and tells of the background's colours."""
+def _within(window: Window, box: NDArray[np.floating], guess: Mask) -> Kinds:
+    """The box holds the object; what is outside is known, and tells of the background's colours. Inside, the
+    model's own mask is a first guess: all of the box would be mostly background where its object is slim."""
+    side = len(guess)
     kinds = np.full((side, side), cv2.GC_BGD, np.uint8)
     corners = window.to_window(box.reshape(2, 2), side).round().clip(0, side).astype(np.int64)
     (x0, y0), (x1, y1) = corners.tolist()
-    kinds[y0:y1, x0:x1] = cv2.GC_PR_FGD
+    inside = guess[y0:y1, x0:x1]
+    kinds[y0:y1, x0:x1] = np.where(inside | ~inside.any(), cv2.GC_PR_FGD, cv2.GC_PR_BGD)
     return kinds
 
 

@@ -120,13 +120,9 @@ def test_other_clicks_are_other_questions() -> None:
     assert len(following.known) == 3
 
 
-def test_from_a_box_the_surer_answer_is_kept_and_from_a_click_the_one_that_minds_colours() -> None:
-    box, click = (
-        scene(Model(doubts=0.1)).answer(prompt)
-        for prompt in (Prompt(box=BOX), Prompt(points=[[75, 45]], labels=[1]))
-    )
-    assert area(box) < 200
-    assert area(click) > 700
+@pytest.mark.parametrize("prompt", [Prompt(box=BOX), Prompt(points=[[75, 45]], labels=[1])])
+def test_the_answer_that_minds_colours_is_kept_whatever_the_model_thinks_of_it(prompt: Prompt) -> None:
+    assert area(scene(Model(doubts=0.1)).answer(prompt)) > 700
 
 
 def test_a_box_is_asked_about_in_the_window_around_it() -> None:

@@ -57,6 +57,19 @@ def test_a_loose_box_is_cut_down_to_its_object() -> None:
     assert iou(cut(Prompt(box=[140, 90, 252, 200])), disc(48, 20)) > 0.95
 
 
+def test_in_a_box_the_models_own_mask_says_what_is_meant() -> None:
+    """A blue disc stands beside the red one; without a guess both would be the object."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    blue = (rows - 48) ** 2 + (columns - 14) ** 2 <= 10**2
+    pixels = picture()
+    pixels[blue] = (40, 40, 210)
+    box = Prompt(box=[108, 100, 240, 200])
+    found = [with_colours(box, WINDOW, pixels, guess) for guess in (disc(48, 17), NOTHING)]
+    one, both = (again.logits > 0 for again in found if again is not None and again.logits is not None)
+    assert iou(one, disc(48, 20)) > 0.9
+    assert iou(both, disc(48, 20) | blue) > 0.9
+
+
 def test_a_wrong_guess_is_corrected_around_a_click_and_stays_in_one_piece() -> None:
     guess = disc(40, 22)
     assert iou(cut(Prompt(points=TWO[:1], labels=[1]), guess), disc(48, 20)) > 0.95

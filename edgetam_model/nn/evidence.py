@@ -19,6 +19,7 @@ CHANNELS = 2 * LABELS + 2 * PROMPT_MAPS + 1
 REACH = (0.15, 0.4, 0.5)  # of the recent frame, the shown one and the prompt: σ, in sides of the window
 CLICK_SIGMA = 0.02  # a click as a blot, in sides of the window
 COLOUR_GAIN = 1.5  # makes colour count before features are learned
+LABEL_GAIN = 2.0  # what a logit of 1 is worth; at 0.5 what is hardly seen on a frame fades in the next ones
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Evidence(nn.Module):
 
 def labels_of(logits: Tensor) -> Tensor:
     """(B, S, S) mask logits → (B, 16, S/4, S/4) labels."""
-    return unshuffle((logits[:, None].float() * 0.5).tanh(), LOW_RES_STRIDE)
+    return unshuffle((logits[:, None].float() * LABEL_GAIN).tanh(), LOW_RES_STRIDE)
 
 
 def prompt_maps(points: Tensor, labels: Tensor, image_size: int) -> Tensor:

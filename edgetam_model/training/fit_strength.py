@@ -1,8 +1,8 @@
 """How much of what was learned a version takes: all of it, or less where all of it forgets.
 
-Weights on the line between a model and its fine-tuned copy forget less and keep most of what was gained
-(Wortsman et al., "Robust fine-tuning of zero-shot models", 2022). Measured on microscopy-like pictures
-(docs/log.md): half the change has two thirds of the gain and tracks as well as before, all of it loses .025.
+Weights on the line between a model and its fine-tuned copy forget less and keep most of what was gained.
+Measured on microscopy-like pictures (docs/log.md): half the change has two thirds of the gain and tracks as
+well as before, all of it loses .025.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from edgetam_model.model import EdgeTAM
 from edgetam_model.training.fit_folder import FitFolder
 from edgetam_model.training.fit_progress import FitProgress, Step
 from edgetam_model.training.forgetting import ForgettingSet
+from edgetam_model.training.interpolation import interpolated
 from edgetam_model.training.judging import Forgetting, Rules
 from edgetam_model.weights import load_model
 from edgetam_model.weights_file import read_weights, save_weights
@@ -114,10 +114,7 @@ def _why(strength: float, fall: float) -> str:
 def _partly(before: Mapping[str, Tensor], learned: Path, strength: float) -> Path:
     """The file of the weights so far on the way, beside those at its end."""
     end = read_weights(learned)
-    state = {
-        name: torch.lerp(before[name].cpu(), tensor, strength) if tensor.is_floating_point() else tensor
-        for name, tensor in end.state.items()
-    }
+    state = interpolated({name: tensor.cpu() for name, tensor in before.items()}, end.state, strength)
     path = learned.with_name(f"weights-{strength:.0%}.safetensors".replace("%", ""))
     save_weights(path, state, end.config, licence=end.licence, source=end.source)
     return path

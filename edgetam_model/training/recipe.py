@@ -198,6 +198,7 @@ class Recipe:
         checkpoint_every: updates between two checkpoints; 0: only at the end of a stage.
         input_size: side of the model's input in pixels, 0: as it is. Small first, larger later saves time.
         output_size: side of the input that the weights are written for, 0: as trained.
+        share: of the change from the first weights that those which are written have; see `interpolation`.
         size: side of the clips in pixels, 0: the model's own input size.
         tuning: which part of the model learns.
         loss, image, video, validation: see there.
@@ -214,6 +215,7 @@ class Recipe:
     checkpoint_every: int = 500
     input_size: int = 0
     output_size: int = 0
+    share: float = 1.0
     size: int = 0
     tuning: Tuning = field(default_factory=Tuning)
     loss: LossWeights = field(default_factory=LossWeights)
@@ -224,7 +226,10 @@ class Recipe:
     windows: WindowOptions = field(default_factory=WindowOptions)
 
     def __post_init__(self) -> None:
-        _at_least(self, {"seed": 0, "checkpoint_every": 0, "input_size": 0, "output_size": 0, "size": 0})
+        _at_least(
+            self, dict.fromkeys(("seed", "checkpoint_every", "input_size", "output_size", "size", "share"), 0)
+        )
+        _at_most(self, {"share": 1})
         if self.precision not in PRECISIONS:
             raise InputError("precision", f"expected {' or '.join(PRECISIONS)}, got {self.precision!r}")
         if self.image.frames != 1:

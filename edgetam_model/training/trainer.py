@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from edgetam_model.errors import EdgeTAMError, InputError, WeightsError
-from edgetam_model.model import EdgeTAM
+from edgetam_model.model import EdgeTAM, fingerprint
 from edgetam_model.training.best import Best
 from edgetam_model.training.distill import Adapters, align, teach
 from edgetam_model.training.feed import ClipSource, choose_objects, to_rows
 from edgetam_model.training.feeder import Feeder
 from edgetam_model.training.initial import resized
+from edgetam_model.training.interpolation import interpolated
 from edgetam_model.training.journal import CURVES, LOSSES, SCORES, Journal, LossRow, ScoreRow
 from edgetam_model.training.losses import step_losses
 from edgetam_model.training.optimise import average, forcing_at, make_optimizer, rate_at, update
@@ -119,6 +120,7 @@ class Trainer:
     ) -> None:
         self.processes = processes or Processes()
         check_shares(recipe, self.processes.count)
+        self._first = _copied(model.state_dict()) if recipe.share < 1 else {}
         self.model = tune(model, recipe.tuning, recipe.seed)
         self.recipe = recipe
         self.sources = sources
@@ -193,16 +195,18 @@ class Trainer:
         if self.best.weights:
             self.averaged.load_state_dict(self.best.weights)
         written = merged(self.averaged)
+        if self._first:
+            written.load_state_dict(interpolated(self._first, written.state_dict(), self.recipe.share))
         if self.recipe.output_size:
             written = resized(written, self.recipe.output_size)
-        fingerprint = save_weights(
+        name = save_weights(
             self.folder / WEIGHTS,
             written,
             written.config,
             licence=self.sources.licence,
             source=self.sources.origin,
         )
-        return Outcome(self.step, True, self._last_scores(), fingerprint)
+        return Outcome(self.step, True, self._last_scores(), name)
 
     def _last_scores(self) -> ScoreRow | None:
         return self.journal.scores[-1] if self.journal is not None and self.journal.scores else None
@@ -334,6 +338,7 @@ class Trainer:
             "config": self.model.config.to_dict(),
             "teacher": None if self.teacher is None else self.teacher.fingerprint(),
             "origin": self.sources.origin,
+            "first": fingerprint(self.model.config, self._first) if self._first else None,
         }
 
     def _save(self) -> None:
@@ -365,6 +370,10 @@ class Trainer:
         self._stage = 0 if self.step <= self.recipe.image.steps else 1  # the optimiser's that was saved
         self._optimizer = make_optimizer(self.parameters, self.recipe.stages[self._stage])
         restore_optimizer(self._optimizer, self.parameters, state.part("optimizer"))
+
+
+def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
 def _on(batch: ClipBatch, device: torch.device) -> ClipBatch:

@@ -56,6 +56,7 @@ def test_what_is_left_out_keeps_its_default(tmp_path: Path) -> None:
         ("[synthetic]\nsize = 100", "recipe.synthetic.size: expected a multiple"),
         ("[windows]\np_flip = 2", "recipe.windows.p_flip: expected 0 to 1"),
         ("[loss]\nfocal = -1", "recipe.loss.focal: expected at least 0"),
+        ("share = 1.5", "recipe.share: expected at most 1"),
         ("[loss]\nalpha = 1.5", "recipe.loss.alpha: expected at most 1"),
         ("[video", "recipe: .*not TOML"),
     ],

@@ -118,6 +118,21 @@ def test_stopped_and_resumed_it_ends_in_the_same_bits(step: int, whole: Path, tm
     assert_same(tmp_path, whole)
 
 
+def test_a_share_of_the_change_lies_between_the_first_weights_and_the_averaged_ones(tmp_path: Path) -> None:
+    """Also of a training that was stopped; other first weights cannot take its place."""
+    shared = replace(SHORT, share=0.25)
+    train(tmp_path, shared, stop_at=3)
+    with pytest.raises(InputError, match="another first"):
+        Trainer(copy.deepcopy(tiny_model(seed=8)), shared, SOURCES, tmp_path, resume=True)
+    train(tmp_path, shared, resume=True)
+    written, first = read_weights(tmp_path / WEIGHTS).state, tiny_model().state_dict()
+    last = read_state(tmp_path / STATE).part("average")
+    moved = [name for name, tensor in last.items() if tensor.is_floating_point()]
+    assert any(not torch.equal(first[name], last[name]) for name in moved)
+    for name in moved:
+        torch.testing.assert_close(written[name], first[name] + 0.25 * (last[name] - first[name]))
+
+
 class Killed(BaseException):
     pass
 
