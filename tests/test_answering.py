@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgetam_model.answering import KNOWN_ANSWERS, Scene, one_by_one
+from edgetam_model.answering import KNOWN_ANSWERS, WORSE, Scene, one_by_one
 from edgetam_model.colour_cut import CUT_LOGIT
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, window_around
@@ -120,9 +120,11 @@ def test_other_clicks_are_other_questions() -> None:
     assert len(following.known) == 3
 
 
-@pytest.mark.parametrize("prompt", [Prompt(box=BOX), Prompt(points=[[75, 45]], labels=[1])])
-def test_the_answer_that_minds_colours_is_kept_whatever_the_model_thinks_of_it(prompt: Prompt) -> None:
-    assert area(scene(Model(doubts=0.1)).answer(prompt)) > 700
+def test_from_a_box_the_surer_answer_is_kept_and_from_a_click_the_one_that_minds_colours() -> None:
+    box, click = Prompt(box=BOX), Prompt(points=[[75, 45]], labels=[1])
+    assert area(scene(Model(doubts=WORSE * 2)).answer(box)) < 200
+    assert area(scene(Model(doubts=WORSE / 2)).answer(box)) > 700
+    assert area(scene(Model(doubts=WORSE * 2)).answer(click)) > 700
 
 
 def test_a_box_is_asked_about_in_the_window_around_it() -> None:
