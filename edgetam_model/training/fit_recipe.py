@@ -72,7 +72,7 @@ def fit_recipe(
         precision="bfloat16" if has_bfloat16() else "float32",
         checkpoint_every=25,
         tuning=Tuning(mode),
-        loss=LossWeights(focal=5.0, alpha=0.5, dice=3.0, presence=2.0),
+        loss=LossWeights(focal=5.0, dice=3.0, presence=2.0),
         image=replace(stage, steps=0, frames=1),
         video=stage,
         synthetic=SyntheticOptions(speed=(0.003, 0.1), p_leave=0.2, hidden_frames=(1, 1)),

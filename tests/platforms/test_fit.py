@@ -1,12 +1,8 @@
-"""Fine-tuning by the real Label Studio: annotate, Start Training, better masks; roll back, the old ones.
-
-EDGETAM_TEST_PICTURES=40 takes as many pictures as docs/log.md tells of; it takes some minutes more.
-"""
+"""Fine-tuning by the real Label Studio: annotate, Start Training, better masks; roll back, the old ones."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -27,7 +23,7 @@ from tests.platforms.recorder import Recorder
 
 pytestmark = pytest.mark.platforms
 
-PICTURES, UNSEEN = int(os.environ.get("EDGETAM_TEST_PICTURES", "24")), 4
+PICTURES, UNSEEN = 40, 4
 TRAINING_SECONDS = 600  # what users are promised on two cores
 CONFIG = """
 <View>
