@@ -2,8 +2,8 @@
 
 Masks that are not believed count as no object, so that they neither enter the memory, which would then
 confirm them for ever, nor hold the window back from the search. On 128 held-out clips whose object is hidden
-for ten frames and comes back, 59 % are found again and 24 % of the frames without it show a mask. With the weights
-that these rules were made for it was 56 % and 23 %, and 52 % and 25 % before sizes counted (`docs/log.md`).
+for ten frames and comes back, 59 % are found again and 24 % of the frames without it show a mask. With the
+weights that these rules were made for it was 56 % and 23 %, and 52 % and 25 % before sizes counted.
 """
 
 from __future__ import annotations
