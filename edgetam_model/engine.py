@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgetam_model.config import LOW_RES_STRIDE
-from edgetam_model.credence import Outline, Sighting, closer_window
+from edgetam_model.credence import Sighting, closer_window
 from edgetam_model.errors import InputError
 from edgetam_model.memory import Memory, Recall, gather, gather_seen
 from edgetam_model.model import EdgeTAM
 from edgetam_model.model_io import Choice, Decoded, ImageFeatures
 from edgetam_model.nn.evidence import Trace
+from edgetam_model.outlines import Outline
+from edgetam_model.pieces import foreign
 from edgetam_model.prompts import Prompt
 from edgetam_model.runtime.threads import one_thread
 from edgetam_model.windows import Window, next_window, resampled
@@ -242,7 +244,7 @@ class Engine:
 
         What a search through a wide window finds is looked at again from near, and that look decides.
         """
-        sightings = self._sightings(recalls, shown)
+        shown, sightings = self._judged(recalls, shown)
         closer: dict[int, Window] = {}
         for row, sighting in enumerate(sightings):
             if sighting.returning and (window := self._closer_window(row, shown)) is not None:
@@ -253,7 +255,8 @@ class Engine:
             again, windows = [recalls[row] for row in closer], list(closer.values())
             image = self._encode_windows(self._pixels(frame, read), windows)
             near = Shown(image, windows, self._decode_recalled(image, again))
-            believed = [one.credible for one in self._sightings(again, near)]
+            near, sightings = self._judged(again, near)
+            believed = [one.credible for one in sightings]
             found = self._remembered(frame, self._only(believed, near))
             for row, one in zip(closer, found, strict=True):
                 if one.object_score > 0:
@@ -265,15 +268,19 @@ class Engine:
         rows = torch.tensor(believed, device=shown.decoded.logits.device)
         return replace(shown, decoded=self.model.believe(shown.decoded, rows))
 
-    def _sightings(self, recalls: Sequence[Recall], shown: Shown) -> list[Sighting]:
-        masks = (shown.decoded.logits > 0).cpu().numpy()
-        scores, ious = shown.decoded.object_score.tolist(), shown.decoded.iou.tolist()
-        sightings = []
-        for row, (recall, window) in enumerate(zip(recalls, shown.windows, strict=True)):
-            assert window is not None, "models with windows alone verify"
-            now = Outline(masks[row], window)
-            sightings.append(Sighting.of(scores[row], ious[row], now, *_seen_before(recall)))
-        return sightings
+    def _judged(self, recalls: Sequence[Recall], shown: Shown) -> tuple[Shown, list[Sighting]]:
+        """Masks without pieces of other things, and what speaks for them."""
+        decoded = shown.decoded
+        scores, ious = decoded.object_score.tolist(), decoded.iou.tolist()
+        wrong, sightings = [], []
+        for recall, now, score, iou in zip(recalls, _outlines(shown), scores, ious, strict=True):
+            last, prompted = _seen_before(recall)
+            wrong.append(foreign(now, last, prompted))
+            left = replace(now, mask=now.mask & ~wrong[-1])
+            sightings.append(Sighting.of(score, iou, left, last, prompted))
+        there = torch.from_numpy(np.stack(wrong)).to(decoded.logits.device)
+        logits = torch.where(there, -decoded.logits, decoded.logits)
+        return replace(shown, decoded=replace(decoded, logits=logits)), sightings
 
     def _closer_window(self, row: int, shown: Shown) -> Window | None:
         window = shown.windows[row]
@@ -394,7 +401,19 @@ def _seen_before(recall: Recall) -> tuple[Outline, Outline]:
     last, shown = recall.recent, recall.shown
     assert last is not None, "models with windows leave traces"
     assert shown is not None, "tracking begins with a prompt"
-    return Outline(traced_mask(last), traced_window(last)), Outline(traced_mask(shown), traced_window(shown))
+    return _outline(last), _outline(shown)
+
+
+def _outlines(shown: Shown) -> list[Outline]:
+    """What windows show of B objects."""
+    detail, masks = shown.image.detail, (shown.decoded.logits > 0).cpu().numpy()
+    assert detail is not None, "models with windows keep what places look like"
+    seen = zip(masks, shown.windows, detail.keys.cpu().numpy(), strict=True)
+    return [Outline(mask, window, keys) for mask, window, keys in seen if window is not None]
+
+
+def _outline(trace: Trace) -> Outline:
+    return Outline(traced_mask(trace), traced_window(trace), trace.keys.cpu().numpy())
 
 
 def to_pixels(rgb: Image, model: EdgeTAM) -> Tensor:

@@ -10,10 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetam_model.credence import COLLAPSE, Outline, Sighting, closer_window, overlap
+from edgetam_model.credence import COLLAPSE, USUAL_LIKENESS, Sighting, closer_window
 from edgetam_model.model import ABSENT_LOGIT
 from edgetam_model.model_io import Decoded
 from edgetam_model.options import TrackerOptions
+from edgetam_model.outlines import Outline
 from edgetam_model.prompts import Prompt
 from edgetam_model.results import ObjectResult
 from edgetam_model.video_tracker import VideoTracker
@@ -21,8 +22,25 @@ from edgetam_model.weights import load_model
 from edgetam_model.windows import Window
 from tests.models import tiny_model
 
-USUAL = Sighting(object_score=5.0, iou=0.95, area=1000.0, last_area=1050.0, overlap=0.5, shown_area=800.0)
-FOUND = replace(USUAL, object_score=2.7, iou=0.75, area=900.0, last_area=0.0, overlap=0.0)
+USUAL = Sighting(
+    object_score=5.0,
+    iou=0.95,
+    area=1000.0,
+    last_area=1050.0,
+    overlap=0.5,
+    likeness=0.95,
+    last_likeness=0.97,
+)
+FOUND = replace(
+    USUAL,
+    object_score=1.5,
+    iou=0.75,
+    area=900.0,
+    last_area=0.0,
+    overlap=0.0,
+    likeness=0.85,
+    last_likeness=0.0,
+)
 
 SCORES = st.floats(-8, 10)
 IOUS = st.floats(0, 1)
@@ -48,24 +66,21 @@ def test_a_weak_score_with_a_poor_or_collapsed_mask_is_not(change: dict[str, flo
     assert not replace(USUAL, object_score=1.2, **change).credible
 
 
-def test_a_return_needs_a_score_and_a_mask_that_go_together() -> None:
+def test_a_return_needs_a_score_a_mask_and_colours_that_go_together() -> None:
     assert FOUND.returning
     assert FOUND.credible
-    assert replace(FOUND, object_score=1.5, iou=0.8).credible
-    assert not replace(FOUND, object_score=1.5, iou=0.6).credible
+    assert not replace(FOUND, iou=0.6).credible
+    assert not replace(FOUND, likeness=0.7).credible, "the colours of something else"
+    assert replace(FOUND, likeness=0.7, object_score=2.5).credible
     assert replace(FOUND, object_score=1.0, iou=0.95).credible, "a disc that comes out from behind a post"
     assert not replace(FOUND, object_score=-1.0).returning
 
 
-@pytest.mark.parametrize("times", [10, 0.1])
-def test_a_return_of_unusual_size_needs_a_stronger_score(times: float) -> None:
-    """What hid the object is mostly larger than it, and a look-alike's part smaller."""
-    unusual = replace(FOUND, object_score=1.9, area=800 * times)
-    assert replace(unusual, area=800 * 2.6).credible
-    assert not unusual.credible
-    assert replace(unusual, object_score=2.5).credible
-    assert replace(unusual, shown_area=0.0).credible, "nothing to compare with"
-    assert replace(FOUND, area=0.0).credible
+def test_a_mask_whose_colours_turn_at_once_is_not_believed_however_strong_its_score() -> None:
+    turned = replace(USUAL, likeness=0.45, overlap=0.9)
+    assert not turned.credible
+    assert replace(turned, last_likeness=0.85).credible, "light that changes slowly"
+    assert replace(turned, likeness=0.1, last_likeness=0.15).credible
 
 
 def test_a_mask_that_stays_where_it_was_outlives_a_weak_score() -> None:
@@ -91,33 +106,34 @@ def test_a_mask_that_jumps_onto_something_small_has_to_be_a_good_one_too() -> No
     assert replace(small, iou=0.79, area=1050 * COLLAPSE + 1).credible
 
 
-@given(SCORES, IOUS, IOUS, AREAS, st.floats(0, 1), st.floats(0, 1), st.booleans())
+@given(SCORES, IOUS, IOUS, IOUS, AREAS, st.floats(0, 1), st.floats(0, 1), st.booleans())
 def test_a_better_mask_is_never_believed_less(
-    score: float, iou: float, shared: float, area: float, more: float, better: float, away: bool
+    score: float, iou: float, shared: float, alike: float, area: float, more: float, better: float, away: bool
 ) -> None:
-    one = Sighting(score, iou, area, 0.0 if away else 1000.0, shared, 700.0)
+    one = Sighting(score, iou, area, 0.0 if away else 1000.0, shared, alike, 0.9)
     better_iou, better_overlap = min(iou + better, 1.0), min(shared + better, 1.0)
     other = replace(one, object_score=score + more, iou=better_iou, overlap=better_overlap)
+    other = replace(other, likeness=min(alike + better, 1.0))
     assert other.credible or not one.credible
 
 
-def test_masks_are_compared_across_windows() -> None:
+def test_a_sighting_compares_with_the_last_mask_and_the_prompted_one() -> None:
     mask = np.zeros((64, 64), np.bool_)
     mask[16:48, 16:48] = True
-    here, twice = Window(40, 40, 104, 104), Window(8, 8, 136, 136)
-    small = np.zeros((64, 64), np.bool_)
-    small[24:40, 24:40] = True  # the same pixels of the frame, seen in a window of twice the side
-    now = Outline(mask, here)
-    assert now.area == 32 * 32
-    assert overlap(now, now) == pytest.approx(1.0)
-    assert overlap(now, Outline(small, twice)) == pytest.approx(1.0, abs=0.05)
-    assert overlap(now, Outline(mask, twice)) == pytest.approx(0.25, abs=0.02)
-    assert overlap(now, Outline(mask, Window(140, 140, 204, 204))) == 0
-    nothing = Outline(np.zeros_like(mask), here)
-    assert overlap(nothing, nothing) == 0
-    found = Sighting.of(2.0, 0.5, now, Outline(mask, twice), Outline(small, twice))
-    assert (found.area, found.last_area, found.shown_area) == (1024, 4096, 1024)
-    assert found.overlap == overlap(now, Outline(mask, twice))
+    grey, red = np.zeros((3, 16, 16)), np.zeros((3, 16, 16))
+    red[0] = 2.0
+    now, last = Outline(mask, Window(40, 40, 104, 104), grey), Outline(mask, Window(8, 8, 136, 136), red)
+    found = Sighting.of(2.0, 0.5, now, last, replace(now, window=last.window))
+    assert (found.area, found.last_area) == (1024, 4096)
+    assert found.overlap == now.overlap(last)
+    assert found.likeness == pytest.approx(1.0)
+    assert found.last_likeness == pytest.approx(0.0)
+    nothing = replace(now, mask=np.zeros_like(mask))
+    assert Sighting.of(2.0, 0.5, nothing, nothing, last).likeness == 0
+    alike = Sighting.of(2.0, 0.5, now, last, nothing)
+    assert (alike.likeness, alike.last_likeness) == (USUAL_LIKENESS, USUAL_LIKENESS), (
+        "nothing to compare with"
+    )
 
 
 def test_what_a_search_finds_is_looked_at_from_near() -> None:

@@ -18,6 +18,8 @@ LEVELS: list[set[str]] = [
     {
         "masks",
         "windows",
+        "outlines",
+        "pieces",
         "credence",
         "prompts",
         "colour_cut",

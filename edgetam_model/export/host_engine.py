@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from edgetam_model.answering import Scene
 from edgetam_model.config import LOW_RES_STRIDE
-from edgetam_model.credence import Outline, Sighting, closer_window
+from edgetam_model.credence import Sighting, closer_window
 from edgetam_model.errors import InputError, PromptError
 from edgetam_model.export.bank import Array, Memory, Recall, Trace
 from edgetam_model.export.manifest import Manifest, PartFile
 from edgetam_model.export.pixels import binary_mask, blocks, repeated, stretched, to_pixels
 from edgetam_model.options import TrackerOptions
+from edgetam_model.outlines import Outline
 from edgetam_model.parts.specs import IMAGE_ENCODER, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER
+from edgetam_model.pieces import foreign
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, next_window, resampled
 
@@ -254,21 +256,22 @@ class HostEngine:
         answers = self._recalled(views, recalls)
         if not (self.windowed and self.options.verify):
             return self._remembered(frame, views, [self._absent(answer) for answer in answers])
-        sightings = [self._sighting(*pair) for pair in zip(recalls, answers, strict=True)]
+        judged = [self._judged(*seen) for seen in zip(recalls, answers, views.features["keys"], strict=True)]
         closer = {
             row: window
-            for row, (sighting, answer) in enumerate(zip(sightings, answers, strict=True))
+            for row, (answer, sighting) in enumerate(judged)
             if sighting.returning and (window := self._closer(answer)) is not None
         }
         kept = [
             self._settled(answer, believed=sighting.credible and row not in closer)
-            for row, (sighting, answer) in enumerate(zip(sightings, answers, strict=True))
+            for row, (answer, sighting) in enumerate(judged)
         ]
         tracked = self._remembered(frame, views, kept)
         for row, window in closer.items():
             near = self._encode(read(), [window])
             answer = self._recalled(near, [recalls[row]])[0]
-            if self._sighting(recalls[row], answer).credible:
+            answer, sighting = self._judged(recalls[row], answer, near.features["keys"][0])
+            if sighting.credible:
                 found = self._settled(answer, believed=True)
                 tracked[row] = self._remembered(frame, near, [found])[0]
         return tracked
@@ -279,13 +282,17 @@ class HostEngine:
         inputs |= _rows({"multimask": 1.0, "dynamic_multimask": 0.0}, count)
         return self._decode(views, recalls, inputs)
 
-    def _sighting(self, recall: Recall, answer: Answer) -> Sighting:
+    def _judged(self, recall: Recall, answer: Answer, keys: Array) -> tuple[Answer, Sighting]:
+        """A mask without pieces of other things, and what speaks for it."""
         assert recall.recent is not None, "models with windows leave traces"
         assert recall.shown is not None, "models with windows leave traces"
         assert answer.window is not None, "models with windows alone verify"
-        now = Outline(answer.logits > 0, answer.window)
-        before = (Outline(one.mask, one.window) for one in (recall.recent, recall.shown))
-        return Sighting.of(answer.object_score, answer.iou, now, *before)
+        now = Outline(answer.logits > 0, answer.window, keys)
+        last, shown = (Outline(one.mask, one.window, one.keys) for one in (recall.recent, recall.shown))
+        wrong = foreign(now, last, shown)
+        kept = replace(answer, logits=np.where(wrong, -answer.logits, answer.logits))
+        left = replace(now, mask=now.mask & ~wrong)
+        return kept, Sighting.of(answer.object_score, answer.iou, left, last, shown)
 
     def _closer(self, answer: Answer) -> Window | None:
         assert answer.window is not None, "models with windows alone verify"

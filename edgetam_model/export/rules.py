@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgetam_model import answering, colour_cut, credence, first_looks, windows
+from edgetam_model import answering, colour_cut, credence, first_looks, outlines, pieces, windows
 from edgetam_model.config import EdgeTAMConfig
 from edgetam_model.export.manifest import Constants
 from edgetam_model.options import TrackerOptions
@@ -172,12 +172,14 @@ def _evidence(config: EdgeTAMConfig) -> tuple[str, ...]:
 def _belief(constants: Constants) -> tuple[str, ...]:
     c = credence
     return (
+        _likeness(),
+        _pieces(),
         "belief in tracked masks, as they are whatever their score says, with the mask last seen: after an "
         "absence, score + "
-        f"{c.IOU_GAIN:g} x (IoU - {c.USUAL_IOU:g}) - {c.SIZE_LOSS:g} x unusual size >= {c.RETURN_MERIT:g}, "
-        "where unusual size is what |ln(area / area on the nearest prompted frame)| is above "
-        f"ln({c.USUAL_SIZE:g}), or 0; "
-        f"else a mask whose IoU with the last one is >= {c.STAYING_OVERLAP:g}, with {c.STAYING_SIZE:g} to "
+        f"{c.IOU_GAIN:g} x (IoU - {c.USUAL_IOU:g}) + {c.LIKENESS_GAIN:g} x (likeness - "
+        f"{c.USUAL_LIKENESS:g}) >= {c.RETURN_MERIT:g}; else a likeness of at least {c.TURNED:g} times the "
+        f"last mask's, and a mask whose IoU with the last one is >= {c.STAYING_OVERLAP:g}, with "
+        f"{c.STAYING_SIZE:g} to "
         f"{1 / c.STAYING_SIZE:.3g} times its area, and score > {c.STAYING_SCORE:g}; or score > 0 (where that "
         f"IoU is < {c.APART:g}: >= {c.JUMP_SCORE:g}, and below {c.COLLAPSE:g} of the last area IoU >= "
         f"{c.JUMP_IOU:g}) and at most "
@@ -188,6 +190,31 @@ def _belief(constants: Constants) -> tuple[str, ...]:
         "what comes back after an absence is looked at again in the window of its box, where that is at "
         "least "
         f"{c.WORTHWHILE:g} times smaller, and that look decides.",
+    )
+
+
+def _likeness() -> str:
+    o = outlines
+    return (
+        "likeness of a mask: sum of sqrt(p x q) over the cells of two histograms, the mask's and the one of "
+        "the nearest prompted frame's mask; "
+        f"{credence.USUAL_LIKENESS:g} where that one is empty. Of the last three keys r, g, b of every place "
+        f"with more than {o.INSIDE:g} of its pixels in the mask (or else any), weighed by that share: "
+        f"(r + g + b) / 3 in {o.LUMA_CELLS} cells of {o.LUMA_CELL:g}, r - g and (r + g) / 2 - b in "
+        f"{o.CHROMA_CELLS} of {o.CHROMA_CELL:g} each, the middle one at 0, what is beyond in the last one; "
+        "trilinear; the sum is 1."
+    )
+
+
+def _pieces() -> str:
+    p = pieces
+    return (
+        "pieces of a tracked mask, connected over corners: after an absence those stay that have at least "
+        f"{p.SPECK:g} of its area and {p.BEST_LIKENESS:g} of the likeness of the piece most alike; else "
+        f"those that have less of its area, or at least {p.PART_LIKENESS:g} of the last mask's likeness, or "
+        f"a pixel within {p.NEAR:g} of the window's side (an ellipse) of the last mask. Where none would "
+        "stay, all do. "
+        "The logits of the others change their sign."
     )
 
 
