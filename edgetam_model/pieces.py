@@ -6,6 +6,7 @@ things elsewhere in the window. No torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import cv2
@@ -15,9 +16,10 @@ from edgetam_model.masks import Mask
 from edgetam_model.outlines import Outline
 
 NEAR = 0.03  # of the window's side: a piece this near to where the object was belongs to it, …
-PART_LIKENESS = 0.5  # … and so does one that is so much as like the prompted object as the last mask was
+WHOLE = 0.6  # of the last area: where those have as much, other pieces are look-alikes; else …
+PART_LIKENESS = 0.5  # … one belongs to it that is so much as like the prompted object as the last mask was
 BEST_LIKENESS = 0.75  # after an absence, pieces stay that are so much as like it as the one most like it
-SPECK = 0.02  # of the mask's area: smaller pieces tell nothing by their colours
+SPECK = 0.02  # of the mask's area: smaller pieces tell nothing, and stay with what is followed
 
 
 def foreign(now: Outline, last: Outline, shown: Outline) -> Mask:
@@ -34,14 +36,26 @@ def foreign(now: Outline, last: Outline, shown: Outline) -> Mask:
         return none
     areas = stats[:, cv2.CC_STAT_AREA]
     large = [n for n in range(1, count) if areas[n] >= SPECK * now.mask.sum()]
-    alike = {n: replace(now, mask=labels == n).likeness(shown) for n in large}
+    pieces = {n: replace(now, mask=labels == n) for n in large}
     if last.mask.any():
-        near = _grown(last.seen_in(now.window))
-        least = PART_LIKENESS * last.likeness(shown)
-        kept = [n for n in range(1, count) if alike.get(n, 1.0) >= least or near[labels == n].any()]
+        strange = _far(pieces, last, shown)
+        kept = [n for n in range(1, count) if n not in strange]
     else:
+        alike = {n: piece.likeness(shown) for n, piece in pieces.items()}
         kept = [n for n in large if alike[n] >= BEST_LIKENESS * max(alike.values())]
     return now.mask & ~np.isin(labels, kept) if kept else none
+
+
+def _far(pieces: Mapping[int, Outline], last: Outline, shown: Outline) -> set[int]:
+    """The pieces away from where the object was that are not parts of it."""
+    if not pieces:
+        return set()
+    near = _grown(last.seen_in(next(iter(pieces.values())).window))
+    far = {n: piece for n, piece in pieces.items() if not (near & piece.mask).any()}
+    if sum(piece.area for n, piece in pieces.items() if n not in far) >= WHOLE * last.area:
+        return set(far)
+    least = PART_LIKENESS * last.likeness(shown)
+    return {n for n, piece in far.items() if piece.likeness(shown) < least}
 
 
 def _grown(mask: Mask) -> Mask:

@@ -51,8 +51,15 @@ def test_pieces_that_look_alike_come_back_together() -> None:
     assert not foreign(now, AWAY, SHOWN).any()
 
 
-def test_a_new_piece_of_other_colours_is_left_out_while_the_object_is_followed() -> None:
-    now = Outline(blocks(HERE, THERE), WINDOW, scene(blocks(THERE)))
+def test_where_the_object_is_all_there_other_pieces_are_look_alikes() -> None:
+    now = Outline(blocks(HERE, THERE), WINDOW, PLAIN)
+    assert (foreign(now, SHOWN, SHOWN) == blocks(THERE)).all()
+
+
+def test_where_most_of_it_is_hidden_pieces_elsewhere_belong_to_it_by_their_colours() -> None:
+    """It comes out on the other side of what hides it."""
+    left = blocks(HERE, side=9)  # .56 of it
+    now = Outline(left | blocks(THERE), WINDOW, scene(blocks(THERE)))
     assert (foreign(now, SHOWN, SHOWN) == blocks(THERE)).all()
     assert not foreign(replace(now, keys=PLAIN), SHOWN, SHOWN).any(), "its own colours"
 
@@ -73,7 +80,7 @@ def test_the_last_mask_is_found_in_this_frame_s_window() -> None:
 
 def test_specks_stay_while_the_object_is_followed_and_do_not_come_back() -> None:
     speck = blocks(CORNER, side=1)
-    now = Outline(blocks(HERE, (22, 22)) | speck, WINDOW, scene(blocks(CORNER, side=8)))
+    now = Outline(blocks(HERE) | speck, WINDOW, scene(blocks(CORNER, side=8)))
     assert not foreign(now, SHOWN, SHOWN).any()
     assert (foreign(now, AWAY, SHOWN) == speck).all()
 

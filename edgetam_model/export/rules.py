@@ -211,9 +211,10 @@ def _pieces() -> str:
     return (
         "pieces of a tracked mask, connected over corners: after an absence those stay that have at least "
         f"{p.SPECK:g} of its area and {p.BEST_LIKENESS:g} of the likeness of the piece most alike; else "
-        f"those that have less of its area, or at least {p.PART_LIKENESS:g} of the last mask's likeness, or "
-        f"a pixel within {p.NEAR:g} of the window's side (an ellipse) of the last mask. Where none would "
-        "stay, all do. "
+        "those that have less of its area, or a pixel "
+        f"within {p.NEAR:g} of the window's side (an ellipse) of the last mask, or, unless those with such a "
+        f"pixel have {p.WHOLE:g} of the last mask's area in the frame, at least {p.PART_LIKENESS:g} of its "
+        "likeness. Where none would stay, all do. "
         "The logits of the others change their sign."
     )
 
