@@ -30,8 +30,8 @@ class TrackerOptions:
         lost_iou: a mask whose predicted IoU is below this is not reliable.
         verify: models with windows alone: a mask is not believed, and the object absent, where it has just
             lost most of its area, its object score or its colours, or comes back without enough of all;
-            pieces elsewhere whose colours are not the object's are left out; what a search finds is looked
-            at again from near. See `credence` and `pieces`.
+            pieces elsewhere that are something else's are left out; what a search finds is looked at again
+            from near. See `credence` and `pieces`.
         object_batch: objects that go through the model at once; more are taken in turns.
         exact_bytes: bytes of finished frames kept with exact logits; later ones keep exact masks and
             logits to ± 0.125 (about a sixth of the 256 KB that a frame of an object takes at 1024 px).

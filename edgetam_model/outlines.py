@@ -22,6 +22,9 @@ from edgetam_model.windows import Window, resampled
 # In units of the colours in a model's keys, 1.7 of which are a standard deviation of pixels.
 LUMA_CELL, LUMA_CELLS = 1.4, 7  # light shifts more easily than hue does
 CHROMA_CELL, CHROMA_CELLS = 0.5, 17
+BEYOND = (
+    1e6  # what an infinite colour counts as, which broken weights make; one that is no number counts as 0
+)
 INSIDE = 0.5  # places count that are the object's by more than this share; of a speck, all that it meets
 
 Keys = NDArray[np.floating]
@@ -87,7 +90,7 @@ def histogram(mask: Mask, keys: Keys) -> NDArray[np.float64]:
     weights = np.where(share > INSIDE, share, 0)
     weights = weights if weights.any() else share
     on = weights > 0
-    red, green, blue = keys[-3:, on].astype(np.float64)
+    red, green, blue = np.nan_to_num(keys[-3:, on].astype(np.float64), posinf=BEYOND, neginf=-BEYOND)
     return _spread(
         (
             _placed((red + green + blue) / 3, LUMA_CELL, LUMA_CELLS),

@@ -17,7 +17,7 @@ from edgetam_model.windows import Window
 SIDE, PLACES = 32, 8
 WINDOW = Window(40, 40, 104, 104)
 MASKS = arrays(np.bool_, (SIDE, SIDE))
-KEYS = arrays(np.float32, (5, PLACES, PLACES), elements=st.floats(-6, 6, width=32))
+KEYS = arrays(np.float32, (5, PLACES, PLACES), elements=st.floats(-6, 6, width=32) | st.floats(width=32))
 
 
 def square(low: int, high: int) -> NDArray[np.bool_]:
