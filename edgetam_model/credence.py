@@ -26,10 +26,14 @@ CLEAR_SCORE = 2.0  # the object score of a plainly visible object is above; most
 POOR_IOU = 0.35  # below it and the score, a mask is doubted …
 COLLAPSE = 0.35  # … or where less than this share of the last mask's area is left: mostly a look-alike's part
 SWOLLEN = 3.0  # a mask of so many times the last one's area is mostly what hides the object
-TURNED = 0.5  # a mask less than so much as like the prompted object as the last one was is something else's
+TURNED = (
+    0.5  # a mask less than so much as like the prompted object as the last one was is something else's, …
+)
+KNOWN = 0.6  # … if the last one was at least so much like it: a rolling ball's colours come and go
 RETURN_MERIT = 2.0  # what is found after an absence needs so much score, predicted IoU and likeness: …
 IOU_GAIN, USUAL_IOU = 6.0, 0.6  # … 0.1 of IoU above the usual counts 0.6, …
-LIKENESS_GAIN, USUAL_LIKENESS = 5.5, 0.85  # … and 0.1 of likeness 0.55
+LIKENESS_GAIN, USUAL_LIKENESS = 5.5, 0.85  # … and 0.1 of likeness 0.55, …
+LEAST_LIKENESS = 0.5  # … down to here: another side of the object may have come to be seen
 WORTHWHILE = 1.15  # a closer look shows the object at least so many times larger
 
 
@@ -78,7 +82,7 @@ class Sighting:
         """Whether the object is believed to be there, and its mask to show it."""
         if self.last_area == 0:
             return self._merit >= RETURN_MERIT
-        if self.likeness < TURNED * self.last_likeness:
+        if self.last_likeness >= KNOWN and self.likeness < TURNED * self.last_likeness:
             return False
         if self._staying:
             return True
@@ -103,8 +107,8 @@ class Sighting:
     @property
     def _merit(self) -> float:
         """Of a mask after an absence."""
-        quality = IOU_GAIN * (self.iou - USUAL_IOU) + LIKENESS_GAIN * (self.likeness - USUAL_LIKENESS)
-        return self.object_score + quality
+        likeness = max(self.likeness, LEAST_LIKENESS) - USUAL_LIKENESS
+        return self.object_score + IOU_GAIN * (self.iou - USUAL_IOU) + LIKENESS_GAIN * likeness
 
 
 def _alike(one: Outline, shown: Outline) -> float:

@@ -72,6 +72,7 @@ def test_a_return_needs_a_score_a_mask_and_colours_that_go_together() -> None:
     assert not replace(FOUND, iou=0.6).credible
     assert not replace(FOUND, likeness=0.7).credible, "the colours of something else"
     assert replace(FOUND, likeness=0.7, object_score=2.5).credible
+    assert replace(FOUND, likeness=0.1, object_score=3.1).credible, "another side of it"
     assert replace(FOUND, object_score=1.0, iou=0.95).credible, "a disc that comes out from behind a post"
     assert not replace(FOUND, object_score=-1.0).returning
 
@@ -80,7 +81,7 @@ def test_a_mask_whose_colours_turn_at_once_is_not_believed_however_strong_its_sc
     turned = replace(USUAL, likeness=0.45, overlap=0.9)
     assert not turned.credible
     assert replace(turned, last_likeness=0.85).credible, "light that changes slowly"
-    assert replace(turned, likeness=0.1, last_likeness=0.15).credible
+    assert replace(turned, likeness=0.1, last_likeness=0.59).credible, "a ball that rolls"
 
 
 def test_a_mask_that_stays_where_it_was_outlives_a_weak_score() -> None:

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from edgetam_model.errors import InputError
 from edgetam_model.windows import (
+    FAR,
     GROWTH,
     MIN_BOX,
     OUTSIDE_LOGIT,
     SLACK,
+    ZOOM,
     Window,
     next_window,
     object_box,
@@ -82,10 +84,13 @@ def test_the_next_window_grows_and_shrinks_within_bounds(
     assert square_where_the_frame_allows(window, size)
     before, after = max(last.size), max(window.size)
     if mask.any():
-        assert after <= before * GROWTH + SLACK * scale + 2
-        assert after >= min(before / GROWTH - SLACK * scale, max(size))
         box = object_box(mask)
         assert box is not None
+        low, high = last.from_window(box.reshape(2, 2), 32)
+        wanted = max(float((high - low).max()), MIN_BOX) * scale
+        assert after <= before * GROWTH + SLACK * scale + 2
+        shrink = ZOOM if wanted < before / FAR else GROWTH
+        assert after >= min(before / shrink - SLACK * scale, max(size))
         assert window.contains(last.from_window(box.reshape(2, 2), 32).round(3))
     else:
         assert after >= min(before * 1.2, max(size))

@@ -176,9 +176,10 @@ def _belief(constants: Constants) -> tuple[str, ...]:
         _pieces(),
         "belief in tracked masks, as they are whatever their score says, with the mask last seen: after an "
         "absence, score + "
-        f"{c.IOU_GAIN:g} x (IoU - {c.USUAL_IOU:g}) + {c.LIKENESS_GAIN:g} x (likeness - "
-        f"{c.USUAL_LIKENESS:g}) >= {c.RETURN_MERIT:g}; else a likeness of at least {c.TURNED:g} times the "
-        f"last mask's, and a mask whose IoU with the last one is >= {c.STAYING_OVERLAP:g}, with "
+        f"{c.IOU_GAIN:g} x (IoU - {c.USUAL_IOU:g}) + {c.LIKENESS_GAIN:g} x (likeness, at least "
+        f"{c.LEAST_LIKENESS:g}, - {c.USUAL_LIKENESS:g}) >= {c.RETURN_MERIT:g}; else a likeness of at least "
+        f"{c.TURNED:g} times the last mask's, unless that is below {c.KNOWN:g}, "
+        f"and a mask whose IoU with the last one is >= {c.STAYING_OVERLAP:g}, with "
         f"{c.STAYING_SIZE:g} to "
         f"{1 / c.STAYING_SIZE:.3g} times its area, and score > {c.STAYING_SCORE:g}; or score > 0 (where that "
         f"IoU is < {c.APART:g}: >= {c.JUMP_SCORE:g}, and below {c.COLLAPSE:g} of the last area IoU >= "
