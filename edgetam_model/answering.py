@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetam_model.colour_cut import CUT_LOGIT, Rgb, with_colours
+from edgetam_model.colour_cut import CUT_LOGIT, off_ground, with_colours
 from edgetam_model.first_looks import first_windows, merit, shown_window
+from edgetam_model.ground import Rgb
 from edgetam_model.masks import Mask
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, object_box, resampled, window_around
@@ -36,6 +37,9 @@ class Seen(Protocol):
     @property
     def window(self) -> Window | None:
         """What the logits cover; None: the whole frame."""
+
+    def showing(self, logits: NDArray[np.float32]) -> Self:
+        """The same answer with another mask."""
 
 
 A = TypeVar("A", bound=Seen)
@@ -108,7 +112,20 @@ class Scene(Generic[A]):
         if prompt.mask is not None or prompt.logits is not None:
             return first
         second = self._coloured(window, prompt, first)
-        return first if prompt.box is not None and first.iou > second.iou + WORSE else second
+        if prompt.box is None:
+            return second
+        best = first if first.iou > second.iou + WORSE else second
+        return self._off_ground(window, prompt, first.logits > 0, best)
+
+    def _off_ground(self, window: Window, prompt: Prompt, guess: Mask, best: A) -> A:
+        """The best answer so far, or what colours cut out when the ground is not taken for the object."""
+        pixels = self.pixels(window)
+        if pixels is None:
+            return best
+        bare = off_ground(prompt, window, pixels, guess, best.logits > 0, best.iou)
+        if bare is None or bare.logits is None:
+            return best
+        return self.ask(window, bare).showing(bare.logits)
 
     def _corrected(self, last: A, clicks: Prompt) -> A:
         """What clicks give whose last one corrects an answer; on a part that it lacks, it adds that part."""

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetam_model.ground import Rgb, better_fit, ground
 from edgetam_model.masks import Mask
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window
@@ -23,8 +24,9 @@ ROUNDS = 2  # of colours learned and pixels parted; five find the same, in twice
 SEED_RADIUS = 2  # pixels around a click that are surely what it says
 BORDER = 3  # pixels along the picture's edge that are surely not what a click shows, unless its mask is there
 CUT_LOGIT = 6.0  # of what is cut out, and less than nothing of the rest
+LEAST = 0.02  # of a box: with less of a guess left than that, its ground says nothing; nor does it …
+SURE, HALF = 0.8, 0.5  # … where an answer's predicted IoU is so high, with less than so much of the guess
 
-Rgb = NDArray[np.uint8]
 Kinds = NDArray[np.uint8]  # (S, S) of cv2.GC_…
 Picture = TypeVar("Picture", NDArray[np.uint8], NDArray[np.float32])
 
@@ -38,8 +40,42 @@ def with_colours(prompt: Prompt, window: Window, pixels: Rgb, mask: Mask) -> Pro
         pixels: (S, S, 3) RGB, the window as the network sees it.
         mask: (M, M) what the model answers to the prompt there; the earlier result gets this size.
     """
+    cut = _cut_out(prompt, window, pixels, _spread(mask, len(pixels)))
+    return None if cut is None else _told(prompt, window, cut, len(mask))
+
+
+def off_ground(
+    prompt: Prompt, window: Window, pixels: Rgb, mask: Mask, best: Mask, iou: float
+) -> Prompt | None:
+    """`with_colours` for a prompt with a box, begun without the ground that goes on outside the box.
+
+    Args:
+        prompt, window, pixels, mask: see there.
+        best: (M, M) the best answer so far.
+        iou: its predicted one.
+
+    Returns:
+        None as well where that is no better fit than the best answer.
+    """
+    assert prompt.box is not None, "without a box nothing is known to be outside"
     side = len(pixels)
-    guess = _sized(mask.astype(np.uint8), side) > 0
+    left, top, right, bottom = box = _corners(window, prompt.box, side)
+    inside = np.zeros((side, side), np.bool_)
+    inside[top:bottom, left:right] = True
+    behind = ground(pixels, inside)
+    guess = inside & _spread(mask, side)
+    bare = guess & ~behind
+    if bare.sum() < LEAST * inside.sum() or (iou >= SURE and bare.sum() < HALF * guess.sum()):
+        return None
+    cut = _cut_out(prompt, window, pixels, bare)
+    if cut is None or not better_fit(cut, _spread(best, side), behind, np.array(box)):
+        return None
+    return _told(prompt, window, cut, len(mask))
+
+
+def _cut_out(prompt: Prompt, window: Window, pixels: Rgb, guess: Mask) -> Mask | None:
+    """(S, S): what the colours show, begun with a guess (S, S)."""
+    side = len(pixels)
     kinds = _around(guess) if prompt.box is None else _within(window, prompt.box, guess)
     clicks = np.zeros((0, 2), np.int64)
     if prompt.points is not None and prompt.labels is not None:
@@ -50,10 +86,18 @@ def with_colours(prompt: Prompt, window: Window, pixels: Rgb, mask: Mask) -> Pro
     cut = _cut(pixels, kinds)
     if cut is not None and prompt.box is None and prompt.labels is not None:
         cut = _touching(cut, clicks[prompt.labels == 1])
-    if cut is None or not cut.any():
-        return None
+    return cut if cut is not None and cut.any() else None
+
+
+def _told(prompt: Prompt, window: Window, cut: Mask, side: int) -> Prompt:
+    """The prompt with a mask as an earlier result of (side, side)."""
     logits = np.where(cut, CUT_LOGIT, -CUT_LOGIT).astype(np.float32)
-    return replace(prompt, logits=_sized(logits, len(mask)), window=window)
+    return replace(prompt, logits=_sized(logits, side), window=window)
+
+
+def _spread(mask: Mask, side: int) -> Mask:
+    """(side, side): a mask of another size, with all that it touches."""
+    return _sized(mask.astype(np.uint8), side) > 0
 
 
 def _sized(picture: Picture, side: int) -> Picture:
@@ -68,11 +112,16 @@ def _within(window: Window, box: NDArray[np.floating], guess: Mask) -> Kinds:
     model's own mask is a first guess: all of the box would be mostly background where its object is slim."""
     side = len(guess)
     kinds = np.full((side, side), cv2.GC_BGD, np.uint8)
-    corners = window.to_window(box.reshape(2, 2), side).round().clip(0, side).astype(np.int64)
-    (x0, y0), (x1, y1) = corners.tolist()
+    x0, y0, x1, y1 = _corners(window, box, side)
     inside = guess[y0:y1, x0:x1]
     kinds[y0:y1, x0:x1] = np.where(inside | ~inside.any(), cv2.GC_PR_FGD, cv2.GC_PR_BGD)
     return kinds
+
+
+def _corners(window: Window, box: NDArray[np.floating], side: int) -> list[int]:
+    """A box x0, y0, x1, y1 of the frame in whole pixels of what is looked at."""
+    corners = window.to_window(box.reshape(2, 2), side).round().clip(0, side)
+    return [int(one) for one in corners.flatten()]
 
 
 def _around(mask: Mask) -> Kinds:

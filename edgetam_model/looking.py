@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edgetam_model.answering import Scene
@@ -45,6 +46,11 @@ class Answer:
     def logits(self) -> NDArray[np.float32]:
         """See `Seen`."""
         return np.asarray(self.decoded.logits[0].float().cpu().numpy())
+
+    def showing(self, logits: NDArray[np.float32]) -> Answer:
+        """See `Seen`."""
+        mask = torch.from_numpy(logits.copy())[None].to(self.decoded.logits)
+        return replace(self, decoded=replace(self.decoded, logits=mask))
 
 
 def look(

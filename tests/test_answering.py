@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -28,6 +28,10 @@ class Said:
     logits: NDArray[np.float32]
     iou: float
     window: Window | None
+
+    def showing(self, logits: NDArray[np.float32]) -> Said:
+        """With another mask."""
+        return replace(self, logits=logits)
 
 
 @dataclass
@@ -133,6 +137,46 @@ def test_a_box_is_asked_about_in_the_window_around_it() -> None:
     around = window_around(np.array(BOX), SIZE, 1.7)
     assert [window for window, _ in model.asked] == [around, around]
     assert set(np.unique(model.asked[1][1].logits)) == {-CUT_LOGIT, CUT_LOGIT}
+
+
+@dataclass
+class Flooded(Model):
+    """Takes the left part of the red thing, and all the plain sky around it in its box, for one object.
+
+    Attributes:
+        sure: its predicted IoU.
+    """
+
+    sure: float = 0.5
+
+    def ask(self, window: Window, prompt: Prompt) -> Said:
+        """The same whatever colours say."""
+        self.asked.append((window, prompt))
+        frame = np.full(SIZE, -5, np.float32)
+        frame[BOX[1] - 4 : BOX[3] + 4, BOX[0] : 119] = 5
+        return Said(stretched(frame, window), self.sure, window)
+
+
+def sky(window: Window) -> NDArray[np.uint8]:
+    frame = np.full((*SIZE, 3), (90, 130, 220), np.float32)
+    frame[BOX[1] : BOX[3], BOX[0] : BOX[2]] = (210, 40, 40)
+    frame[44:46, BOX[2] : 120] = (60, 20, 20)  # a line to the far side of the box
+    return stretched(frame, window).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("sure", "pixels_kept"), [(0.5, (700, 1200)), (0.95, (1500, 2500))])
+def test_the_ground_that_goes_on_outside_a_box_is_not_the_object(
+    sure: float, pixels_kept: tuple[int, int]
+) -> None:
+    """Unless the model is sure, and the ground would take most of its answer."""
+    model = Flooded(sure=sure)
+    wide = Prompt(box=(BOX[0], BOX[1] - 4, 120, BOX[3] + 4))
+    answer = Scene(SIZE, 1.7, model.ask, sky).answer(wide)
+    low, high = pixels_kept
+    assert low < area(answer) < high
+    if sure < 0.9:
+        assert set(np.unique(answer.logits)) == {-CUT_LOGIT, CUT_LOGIT}
+        assert np.array_equal(model.asked[-1][1].logits, answer.logits), "it was told, for the pointer"
 
 
 def test_masks_and_earlier_results_are_answered_as_they_are() -> None:

@@ -23,6 +23,7 @@ LEVELS: list[set[str]] = [
         "credence",
         "prompts",
         "colour_cut",
+        "ground",
         "first_looks",
         "answering",
         "results",

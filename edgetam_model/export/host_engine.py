@@ -81,6 +81,10 @@ class Answer:
         """Whether the object is there."""
         return self.object_score > 0
 
+    def showing(self, logits: Array) -> Answer:
+        """The same with another mask."""
+        return replace(self, logits=logits)
+
 
 @dataclass(frozen=True, eq=False)
 class Tracked:

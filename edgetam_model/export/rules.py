@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgetam_model import answering, colour_cut, credence, first_looks, outlines, pieces, windows
+from edgetam_model import answering, colour_cut, credence, first_looks, ground, outlines, pieces, windows
 from edgetam_model.config import EdgeTAMConfig
 from edgetam_model.export.manifest import Constants
 from edgetam_model.options import TrackerOptions
@@ -59,12 +59,15 @@ def _windows(config: EdgeTAMConfig) -> tuple[str, ...]:
         f"below "
         f"{first_looks.TINY:g} of the window or from border to border.",
         "colours, for a prompt without a mask and earlier logits: OpenCV's grabCut on the pixels that the "
-        f"network sees ({colour_cut.ROUNDS} rounds, mask mode, random seed 0). With a box what is inside is "
-        "probably object and the rest background; else the mask answered in that window is probably object, "
+        f"network sees ({colour_cut.ROUNDS} rounds, mask mode, random seed 0). With a box what is outside is "
+        "background, and inside the mask answered in that window is probably object and the rest probably "
+        "background; else that mask is probably object, "
         f"{colour_cut.BORDER} pixels along the edge are background and the rest probably is; clicks are "
         f"certain within {colour_cut.SEED_RADIUS} pixels, and without a box only pieces with a positive "
         f"click stay. The cut as logits of +-{colour_cut.CUT_LOGIT:g} is then an earlier result to the same "
-        "prompt. That answer counts; from a box only if its predicted IoU is no lower.",
+        "prompt. That answer counts; from a box only if its predicted IoU is less than "
+        f"{answering.WORSE:g} lower.",
+        _ground(),
         "further clicks, in their order: all so far are answered with the last answer as an earlier result, "
         "and then with the colours' cut of that answer in its place. The window is the one around the last "
         "mask and the positive clicks, if it is at least "
@@ -77,6 +80,22 @@ def _windows(config: EdgeTAMConfig) -> tuple[str, ...]:
         f"where it is more "
         f"than {windows.FAR:g} times too wide; without a mask it grows by {windows.SEARCH:g} of its side "
         f"on each side.",
+    )
+
+
+def _ground() -> str:
+    g = ground
+    return (
+        "ground, for a prompt with a box: the window, softened by a Gaussian of standard deviation "
+        f"{g.SOFTENED:g}, as 8-bit Lab; a pixel inside the box costs {g.PACE:g} and what the Euclidean "
+        f"length of max - min over its 3 x 3 neighbours exceeds {g.FREE:g} by, half of it where a way "
+        f"begins or ends; ground is what ways along rows and columns reach from outside for less than "
+        f"{g.DEPTH:g} within {g.TURNS} sweeps over both. The colours' cut begun without ground in the first "
+        f"mask is the mask, if it has at most {g.SMALLER:g} of the answer's area and comes within "
+        f"{g.NEAR:g} of the window's side to {g.SIDES} sides of the box or ground has {g.MOSTLY:g} of the "
+        f"answer; not if less than {colour_cut.LEAST:g} of the box is left to begin with, or less than "
+        f"{colour_cut.HALF:g} of the first mask while the answer's predicted IoU is {colour_cut.SURE:g} or "
+        "more. Pointer, score and predicted IoU are then the answer's to the prompt with that cut."
     )
 
 
