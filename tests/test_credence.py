@@ -21,6 +21,7 @@ from edgetam_model.video_tracker import VideoTracker
 from edgetam_model.weights import load_model
 from edgetam_model.windows import Window
 from tests.models import tiny_model
+from tests.returning import BOX, returning_disc
 
 USUAL = Sighting(
     object_score=5.0,
@@ -198,8 +199,7 @@ def test_what_is_denied_counts_as_absent() -> None:
 
 def test_an_object_that_is_taken_away_is_not_seen_in_its_neighbour() -> None:
     """A disc vanishes beside another one, and comes back elsewhere."""
-    frames = [scene((40, 60))] + [scene((40 + 2 * t, 60)) for t in range(1, 4)]
-    frames += [scene(None)] * 6 + [scene((150, 50))] * 4
+    frames = returning_disc()
     results = followed(frames, TrackerOptions())
     assert [r.state for r in results[4:10]].count("visible") <= 1
     assert all(r.mask.sum() > 0 for r in results[:4])
@@ -216,19 +216,7 @@ def first_return(frames: list[np.ndarray], options: TrackerOptions) -> ObjectRes
     return next(result for result in followed(frames, options)[10:] if result.state == "visible")
 
 
-def scene(disc: tuple[int, int] | None) -> np.ndarray:
-    """A quiet background with a look-alike in it, and the disc at (x, y) unless it is away."""
-    rows, columns = np.mgrid[:160, :200]
-    frame = np.stack(
-        [90 + 20 * np.sin(rows / 9), 110 + 15 * np.cos(columns / 7), np.full(rows.shape, 80.0)], -1
-    )
-    for centre, colour in (((70, 130), (60, 90, 200)), (disc, (220, 60, 50))):
-        if centre is not None:
-            frame[(columns - centre[0]) ** 2 + (rows - centre[1]) ** 2 <= 12**2] = colour
-    return frame.astype(np.uint8)
-
-
 def followed(frames: list[np.ndarray], options: TrackerOptions) -> list[ObjectResult]:
     with VideoTracker(load_model("default"), options).open(frames) as session:
-        session.add_prompt(0, 1, Prompt(box=[28, 48, 53, 73]))
+        session.add_prompt(0, 1, Prompt(box=BOX))
         return [result.objects[1] for result in session.propagate()]
