@@ -13,18 +13,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgetam_model.config import LOW_RES_STRIDE
-from edgetam_model.credence import Sighting, closer_window
+from edgetam_model.credence import Sighting
 from edgetam_model.errors import InputError
 from edgetam_model.memory import Memory, Recall, gather, gather_seen
 from edgetam_model.model import EdgeTAM
 from edgetam_model.model_io import Choice, Decoded, ImageFeatures
-from edgetam_model.nn.evidence import Trace
-from edgetam_model.outlines import Outline
 from edgetam_model.pieces import foreign
 from edgetam_model.prompts import Prompt
 from edgetam_model.runtime.threads import one_thread
-from edgetam_model.windows import Window, next_window, resampled
+from edgetam_model.searching import further
+from edgetam_model.traces import outlines, recalled_window, seen_before
+from edgetam_model.windows import Window, resampled
 
 BOX_LABELS = (2, 3)  # labels of a box's two corners given as points
 LOGIT_LIMIT = 32.0  # earlier logits are clamped to ± this before they serve as a prompt
@@ -240,27 +239,24 @@ class Engine:
     def _believed(
         self, frame: int, read: Callable[[], Image], recalls: Sequence[Recall], shown: Shown
     ) -> list[Tracked]:
-        """Tracked objects without masks that are not credible.
-
-        What a search through a wide window finds is looked at again from near, and that look decides.
-        """
+        """Tracked objects without masks that are not credible; further looks may find them elsewhere."""
         shown, sightings = self._judged(recalls, shown)
-        closer: dict[int, Window] = {}
-        for row, sighting in enumerate(sightings):
-            if sighting.returning and (window := self._closer_window(row, shown)) is not None:
-                closer[row] = window
-        believed = [one.credible and row not in closer for row, one in enumerate(sightings)]
-        tracked = self._remembered(frame, self._only(believed, shown))
-        if closer:
-            again, windows = [recalls[row] for row in closer], list(closer.values())
+        looks, best = list[tuple[int, Window]](), list[Sighting | None]()
+        seen = outlines(shown.image, shown.windows, shown.decoded.logits)
+        for row, (now, recall, one) in enumerate(zip(seen, recalls, sightings, strict=True)):
+            search = further(now, seen_before(recall)[1], one, self.size, self.model.config.window_scale)
+            looks += [(row, window) for window in search.windows]
+            best.append(one if one.credible and search.first_counts else None)
+        tracked = self._remembered(frame, self._only([one is not None for one in best], shown))
+        for some in _chunks(looks, self.object_batch):
+            again, windows = [recalls[row] for row, _ in some], [window for _, window in some]
             image = self._encode_windows(self._pixels(frame, read), windows)
             near = Shown(image, windows, self._decode_recalled(image, again))
-            near, sightings = self._judged(again, near)
-            believed = [one.credible for one in sightings]
-            found = self._remembered(frame, self._only(believed, near))
-            for row, one in zip(closer, found, strict=True):
-                if one.object_score > 0:
-                    tracked[row] = one
+            near, sightings = self._judged(again, near, anew=True)
+            found = self._remembered(frame, self._only([one.credible for one in sightings], near))
+            for (row, _), one, instead in zip(some, sightings, found, strict=True):
+                if one.outdoes(best[row]):
+                    best[row], tracked[row] = one, instead
         return tracked
 
     def _only(self, believed: Sequence[bool], shown: Shown) -> Shown:
@@ -268,25 +264,23 @@ class Engine:
         rows = torch.tensor(believed, device=shown.decoded.logits.device)
         return replace(shown, decoded=self.model.believe(shown.decoded, rows))
 
-    def _judged(self, recalls: Sequence[Recall], shown: Shown) -> tuple[Shown, list[Sighting]]:
-        """Masks without pieces of other things, and what speaks for them."""
+    def _judged(
+        self, recalls: Sequence[Recall], shown: Shown, *, anew: bool = False
+    ) -> tuple[Shown, list[Sighting]]:
+        """Masks without pieces of other things, and what speaks for them; `anew`: as after an absence."""
         decoded = shown.decoded
         scores, ious = decoded.object_score.tolist(), decoded.iou.tolist()
         wrong, sightings = [], []
-        for recall, now, score, iou in zip(recalls, _outlines(shown), scores, ious, strict=True):
-            last, prompted = _seen_before(recall)
+        seen = outlines(shown.image, shown.windows, decoded.logits)
+        for recall, now, score, iou in zip(recalls, seen, scores, ious, strict=True):
+            last, prompted = seen_before(recall)
+            last = last.emptied if anew else last
             wrong.append(foreign(now, last, prompted))
             left = replace(now, mask=now.mask & ~wrong[-1])
             sightings.append(Sighting.of(score, iou, left, last, prompted))
         there = torch.from_numpy(np.stack(wrong)).to(decoded.logits.device)
         logits = torch.where(there, -decoded.logits, decoded.logits)
         return replace(shown, decoded=replace(decoded, logits=logits)), sightings
-
-    def _closer_window(self, row: int, shown: Shown) -> Window | None:
-        window = shown.windows[row]
-        assert window is not None, "models with windows alone verify"
-        mask = (shown.decoded.logits[row] > 0).cpu().numpy()
-        return closer_window(window, mask, self.size, self.model.config.window_scale)
 
     def _remembered(self, frame: int, shown: Shown) -> list[Tracked]:
         """What is kept of every object, with the memories that its mask leaves."""
@@ -369,51 +363,6 @@ class Engine:
             return pixels
         resized = F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
         return (resized >= 0.5).to(self.model.dtype)
-
-
-def recalled_window(recall: Recall, size: tuple[int, int], scale: float) -> Window:
-    """Where to look for an object on the next frame; its memories alone say so.
-
-    Args:
-        recall: from `MemoryBank.recall`, of a model with windows.
-        size: (H, W) of the frames.
-        scale: `EdgeTAMConfig.window_scale`.
-    """
-    trace = recall.recent
-    assert trace is not None, "the frame before, or else a conditioning frame, keeps its trace"
-    return next_window(traced_window(trace), traced_mask(trace), size, scale)
-
-
-def traced_window(trace: Trace) -> Window:
-    """The window that a trace was made of."""
-    x0, y0, x1, y1 = (round(corner) for corner in trace.window.tolist())
-    return Window(x0, y0, x1, y1)
-
-
-def traced_mask(trace: Trace) -> NDArray[np.bool_]:
-    """(S, S): the mask that a trace was made of, as its window shows it."""
-    labels = F.pixel_shuffle(trace.labels[None], LOW_RES_STRIDE)[0, 0]
-    return (labels > 0).cpu().numpy()
-
-
-def _seen_before(recall: Recall) -> tuple[Outline, Outline]:
-    """The object's masks on the frame before and on the nearest prompted one."""
-    last, shown = recall.recent, recall.shown
-    assert last is not None, "models with windows leave traces"
-    assert shown is not None, "tracking begins with a prompt"
-    return _outline(last), _outline(shown)
-
-
-def _outlines(shown: Shown) -> list[Outline]:
-    """What windows show of B objects."""
-    detail, masks = shown.image.detail, (shown.decoded.logits > 0).cpu().numpy()
-    assert detail is not None, "models with windows keep what places look like"
-    seen = zip(masks, shown.windows, detail.keys.cpu().numpy(), strict=True)
-    return [Outline(mask, window, keys) for mask, window, keys in seen if window is not None]
-
-
-def _outline(trace: Trace) -> Outline:
-    return Outline(traced_mask(trace), traced_window(trace), trace.keys.cpu().numpy())
 
 
 def to_pixels(rgb: Image, model: EdgeTAM) -> Tensor:

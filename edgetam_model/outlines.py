@@ -8,7 +8,8 @@ the middle and .51 at least, that of wrong ones .40 in the middle. No torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -17,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetam_model.masks import Mask
-from edgetam_model.windows import Window, resampled
+from edgetam_model.windows import Window, object_box, resampled
 
 # In units of the colours in a model's keys, 1.7 of which are a standard deviation of pixels.
 LUMA_CELL, LUMA_CELLS = 1.4, 7  # light shifts more easily than hue does
 CHROMA_CELL, CHROMA_CELLS = 0.5, 17
+CELLS = LUMA_CELLS * CHROMA_CELLS**2
 BEYOND = (
     1e6  # what an infinite colour counts as, which broken weights make; one that is no number counts as 0
 )
@@ -61,6 +63,17 @@ class Outline:
         """
         return float(np.sqrt(self.histogram * other.histogram).sum())
 
+    @property
+    def box(self) -> NDArray[np.float32] | None:
+        """(4,) x0, y0, x1, y1 around the mask without its specks, in pixels of the frame; None: no mask."""
+        box = object_box(self.mask)
+        return None if box is None else self.window.from_window(box.reshape(2, 2), len(self.mask)).reshape(4)
+
+    @property
+    def emptied(self) -> Outline:
+        """The same window without the object."""
+        return replace(self, mask=np.zeros_like(self.mask))
+
     def seen_in(self, window: Window) -> Mask:
         """(S, S) bool: the mask in another window of the same frame."""
         labels = np.where(self.mask, 1.0, -1.0).astype(np.float32)
@@ -90,15 +103,27 @@ def histogram(mask: Mask, keys: Keys) -> NDArray[np.float64]:
     weights = np.where(share > INSIDE, share, 0)
     weights = weights if weights.any() else share
     on = weights > 0
-    red, green, blue = np.nan_to_num(keys[-3:, on].astype(np.float64), posinf=BEYOND, neginf=-BEYOND)
-    return _spread(
-        (
-            _placed((red + green + blue) / 3, LUMA_CELL, LUMA_CELLS),
-            _placed(red - green, CHROMA_CELL, CHROMA_CELLS),
-            _placed((red + green) / 2 - blue, CHROMA_CELL, CHROMA_CELLS),
-        ),
-        weights[on] / max(float(weights.sum()), 1e-12),
+    weight = weights[on] / max(float(weights.sum()), 1e-12)
+    total = np.zeros(CELLS)
+    for cells, shares in spread(keys[-3:, on]):
+        total += np.bincount(cells, shares * weight, minlength=CELLS)
+    return total
+
+
+def spread(colours: Keys) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Eight times a cell of the histogram for each of (3, N) colours, and how much of the colour it has."""
+    red, green, blue = np.nan_to_num(colours.astype(np.float64), posinf=BEYOND, neginf=-BEYOND)
+    axes = (
+        _placed((red + green + blue) / 3, LUMA_CELL, LUMA_CELLS),
+        _placed(red - green, CHROMA_CELL, CHROMA_CELLS),
+        _placed((red + green) / 2 - blue, CHROMA_CELL, CHROMA_CELLS),
     )
+    for corner in product((0, 1), repeat=len(axes)):
+        index, share = np.zeros(len(red), np.int64), np.ones(len(red))
+        for (low, beyond, cells), step in zip(axes, corner, strict=True):
+            index = index * cells + low + step
+            share = share * (beyond if step else 1 - beyond)
+        yield index, share
 
 
 _Axis = tuple[NDArray[np.int64], NDArray[np.float64], int]
@@ -109,14 +134,3 @@ def _placed(values: NDArray[np.float64], cell: float, cells: int) -> _Axis:
     places = np.clip(values / cell + (cells - 1) / 2, 0, cells - 1)
     low = np.minimum(places.astype(np.int64), cells - 2)
     return low, places - low, cells
-
-
-def _spread(axes: tuple[_Axis, ...], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = np.zeros(int(np.prod([cells for _, _, cells in axes])))
-    for corner in product((0, 1), repeat=len(axes)):
-        index, share = np.zeros(len(weights), np.int64), weights
-        for (low, beyond, cells), step in zip(axes, corner, strict=True):
-            index = index * cells + low + step
-            share = share * (beyond if step else 1 - beyond)
-        total += np.bincount(index, share, minlength=len(total))
-    return total

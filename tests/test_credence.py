@@ -21,6 +21,7 @@ from edgetam_model.video_tracker import VideoTracker
 from edgetam_model.weights import load_model
 from edgetam_model.windows import Window
 from tests.models import tiny_model
+from tests.returning import BOX, returning_disc
 
 USUAL = Sighting(
     object_score=5.0,
@@ -30,6 +31,7 @@ USUAL = Sighting(
     overlap=0.5,
     likeness=0.95,
     last_likeness=0.97,
+    shown_area=1000.0,
 )
 FOUND = replace(
     USUAL,
@@ -77,6 +79,30 @@ def test_a_return_needs_a_score_a_mask_and_colours_that_go_together() -> None:
     assert not replace(FOUND, object_score=-1.0).returning
 
 
+def test_a_return_of_another_size_needs_more() -> None:
+    assert replace(FOUND, area=501.0).merit == FOUND.merit == replace(FOUND, area=1990.0).merit
+    assert not replace(FOUND, area=50.0).credible, "a speck"
+    assert not replace(FOUND, area=30_000.0).credible, "what hides it"
+    assert replace(FOUND, area=50.0, object_score=4.5).credible
+    assert replace(FOUND, area=50.0, shown_area=0.0).merit == FOUND.merit, "nothing was shown"
+
+
+def test_of_several_looks_the_best_credible_one_counts() -> None:
+    better = replace(FOUND, object_score=3.0)
+    assert FOUND.outdoes(None)
+    assert better.outdoes(FOUND)
+    assert not FOUND.outdoes(better)
+    assert not replace(FOUND, iou=0.1).outdoes(None)
+
+
+def test_what_is_followed_gives_way_to_what_is_plainly_more_like_the_object() -> None:
+    followed, elsewhere = replace(USUAL, likeness=0.8), replace(FOUND, likeness=0.9)
+    assert elsewhere.outdoes(followed)
+    assert not elsewhere.outdoes(replace(followed, likeness=0.83))
+    assert not replace(elsewhere, likeness=0.79).outdoes(replace(followed, likeness=0.2))
+    assert not replace(elsewhere, object_score=-0.1, iou=1.0, likeness=1.0).outdoes(followed)
+
+
 def test_a_mask_whose_colours_turn_at_once_is_not_believed_however_strong_its_score() -> None:
     turned = replace(USUAL, likeness=0.45, overlap=0.9)
     assert not turned.credible
@@ -111,7 +137,7 @@ def test_a_mask_that_jumps_onto_something_small_has_to_be_a_good_one_too() -> No
 def test_a_better_mask_is_never_believed_less(
     score: float, iou: float, shared: float, alike: float, area: float, more: float, better: float, away: bool
 ) -> None:
-    one = Sighting(score, iou, area, 0.0 if away else 1000.0, shared, alike, 0.9)
+    one = Sighting(score, iou, area, 0.0 if away else 1000.0, shared, alike, 0.9, 1000.0)
     better_iou, better_overlap = min(iou + better, 1.0), min(shared + better, 1.0)
     other = replace(one, object_score=score + more, iou=better_iou, overlap=better_overlap)
     other = replace(other, likeness=min(alike + better, 1.0))
@@ -173,8 +199,7 @@ def test_what_is_denied_counts_as_absent() -> None:
 
 def test_an_object_that_is_taken_away_is_not_seen_in_its_neighbour() -> None:
     """A disc vanishes beside another one, and comes back elsewhere."""
-    frames = [scene((40, 60))] + [scene((40 + 2 * t, 60)) for t in range(1, 4)]
-    frames += [scene(None)] * 6 + [scene((150, 50))] * 4
+    frames = returning_disc()
     results = followed(frames, TrackerOptions())
     assert [r.state for r in results[4:10]].count("visible") <= 1
     assert all(r.mask.sum() > 0 for r in results[:4])
@@ -191,19 +216,7 @@ def first_return(frames: list[np.ndarray], options: TrackerOptions) -> ObjectRes
     return next(result for result in followed(frames, options)[10:] if result.state == "visible")
 
 
-def scene(disc: tuple[int, int] | None) -> np.ndarray:
-    """A quiet background with a look-alike in it, and the disc at (x, y) unless it is away."""
-    rows, columns = np.mgrid[:160, :200]
-    frame = np.stack(
-        [90 + 20 * np.sin(rows / 9), 110 + 15 * np.cos(columns / 7), np.full(rows.shape, 80.0)], -1
-    )
-    for centre, colour in (((70, 130), (60, 90, 200)), (disc, (220, 60, 50))):
-        if centre is not None:
-            frame[(columns - centre[0]) ** 2 + (rows - centre[1]) ** 2 <= 12**2] = colour
-    return frame.astype(np.uint8)
-
-
 def followed(frames: list[np.ndarray], options: TrackerOptions) -> list[ObjectResult]:
     with VideoTracker(load_model("default"), options).open(frames) as session:
-        session.add_prompt(0, 1, Prompt(box=[28, 48, 53, 73]))
+        session.add_prompt(0, 1, Prompt(box=BOX))
         return [result.objects[1] for result in session.propagate()]

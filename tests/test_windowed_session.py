@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from edgetam_model.engine import traced_mask
 from edgetam_model.errors import InputError
 from edgetam_model.options import TrackerOptions
 from edgetam_model.prompts import Prompt
 from edgetam_model.results import FrameResult
 from edgetam_model.session import VideoSession
+from edgetam_model.traces import traced_mask
 from edgetam_model.video_tracker import VideoTracker
 from edgetam_model.windows import Window, next_window, window_around
 from tests.models import clip, windowed_model

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgetam_model.answering import Scene
 from edgetam_model.config import LOW_RES_STRIDE
-from edgetam_model.credence import Sighting, closer_window
+from edgetam_model.credence import Sighting
 from edgetam_model.errors import InputError, PromptError
 from edgetam_model.export.bank import Array, Memory, Recall, Trace
 from edgetam_model.export.manifest import Manifest, PartFile
@@ -22,6 +22,7 @@ from edgetam_model.outlines import Outline
 from edgetam_model.parts.specs import IMAGE_ENCODER, MASK_DECODER, MEMORY_ATTENTION, MEMORY_ENCODER
 from edgetam_model.pieces import foreign
 from edgetam_model.prompts import Prompt
+from edgetam_model.searching import Search, further
 from edgetam_model.windows import Window, next_window, resampled
 
 CACHED_VIEWS = 16  # encoded frames or windows kept: what several clicks look through
@@ -260,25 +261,28 @@ class HostEngine:
         answers = self._recalled(views, recalls)
         if not (self.windowed and self.options.verify):
             return self._remembered(frame, views, [self._absent(answer) for answer in answers])
-        judged = [self._judged(*seen) for seen in zip(recalls, answers, views.features["keys"], strict=True)]
-        closer = {
-            row: window
-            for row, (answer, sighting) in enumerate(judged)
-            if sighting.returning and (window := self._closer(answer)) is not None
-        }
-        kept = [
-            self._settled(answer, believed=sighting.credible and row not in closer)
-            for row, (answer, sighting) in enumerate(judged)
-        ]
+        kept, best, looks = list[Answer](), list[Sighting | None](), list[tuple[int, Window]]()
+        for row, seen in enumerate(zip(recalls, answers, views.features["keys"], strict=True)):
+            answer, one, search = self._searched(*seen)
+            best.append(one if one.credible and search.first_counts else None)
+            kept.append(self._settled(answer, believed=best[row] is not None))
+            looks += [(row, window) for window in search.windows]
         tracked = self._remembered(frame, views, kept)
-        for row, window in closer.items():
+        for row, window in looks:
             near = self._encode(read(), [window])
             answer = self._recalled(near, [recalls[row]])[0]
-            answer, sighting = self._judged(recalls[row], answer, near.features["keys"][0])
-            if sighting.credible:
+            answer, one = self._judged(recalls[row], answer, near.features["keys"][0], anew=True)
+            if one.outdoes(best[row]):
                 found = self._settled(answer, believed=True)
-                tracked[row] = self._remembered(frame, near, [found])[0]
+                best[row], tracked[row] = one, self._remembered(frame, near, [found])[0]
         return tracked
+
+    def _searched(self, recall: Recall, answer: Answer, keys: Array) -> tuple[Answer, Sighting, Search]:
+        """The first look, judged, and where else to look."""
+        answer, sighting = self._judged(recall, answer, keys)
+        assert answer.window is not None, "models with windows alone verify"
+        now, shown = Outline(answer.logits > 0, answer.window, keys), _outline(recall.shown)
+        return answer, sighting, further(now, shown, sighting, self.size, self.config.window_scale)
 
     def _recalled(self, views: Views, recalls: Sequence[Recall]) -> list[Answer]:
         count = len(recalls)
@@ -286,21 +290,18 @@ class HostEngine:
         inputs |= _rows({"multimask": 1.0, "dynamic_multimask": 0.0}, count)
         return self._decode(views, recalls, inputs)
 
-    def _judged(self, recall: Recall, answer: Answer, keys: Array) -> tuple[Answer, Sighting]:
-        """A mask without pieces of other things, and what speaks for it."""
-        assert recall.recent is not None, "models with windows leave traces"
-        assert recall.shown is not None, "models with windows leave traces"
+    def _judged(
+        self, recall: Recall, answer: Answer, keys: Array, *, anew: bool = False
+    ) -> tuple[Answer, Sighting]:
+        """A mask without pieces of other things, and what speaks for it; `anew`: as after an absence."""
         assert answer.window is not None, "models with windows alone verify"
         now = Outline(answer.logits > 0, answer.window, keys)
-        last, shown = (Outline(one.mask, one.window, one.keys) for one in (recall.recent, recall.shown))
+        last, shown = _outline(recall.recent), _outline(recall.shown)
+        last = last.emptied if anew else last
         wrong = foreign(now, last, shown)
         kept = replace(answer, logits=np.where(wrong, -answer.logits, answer.logits))
         left = replace(now, mask=now.mask & ~wrong)
         return kept, Sighting.of(answer.object_score, answer.iou, left, last, shown)
-
-    def _closer(self, answer: Answer) -> Window | None:
-        assert answer.window is not None, "models with windows alone verify"
-        return closer_window(answer.window, answer.logits > 0, self.size, self.config.window_scale)
 
     def _settled(self, answer: Answer, *, believed: bool) -> Answer:
         """An answer of which is said whether its object is there."""
@@ -422,6 +423,11 @@ class HostEngine:
             filled[one.name] = np.concatenate((value, value[-1:].repeat(missing, 0))) if missing else value
         out = self.runtime.run(file.name, filled)
         return {name: value[:count] for name, value in out.items()}
+
+
+def _outline(trace: Trace | None) -> Outline:
+    assert trace is not None, "models with windows leave traces"
+    return Outline(trace.mask, trace.window, trace.keys)
 
 
 def _room(file: PartFile, slots: tuple[int, int]) -> bool:

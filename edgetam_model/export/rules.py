@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgetam_model import answering, colour_cut, credence, first_looks, ground, outlines, pieces, windows
+from edgetam_model import (
+    answering,
+    colour_cut,
+    credence,
+    first_looks,
+    ground,
+    outlines,
+    pieces,
+    searching,
+    windows,
+)
 from edgetam_model.config import EdgeTAMConfig
 from edgetam_model.export.manifest import Constants
 from edgetam_model.options import TrackerOptions
@@ -196,7 +206,8 @@ def _belief(constants: Constants) -> tuple[str, ...]:
         "belief in tracked masks, as they are whatever their score says, with the mask last seen: after an "
         "absence, score + "
         f"{c.IOU_GAIN:g} x (IoU - {c.USUAL_IOU:g}) + {c.LIKENESS_GAIN:g} x (likeness, at least "
-        f"{c.LEAST_LIKENESS:g}, - {c.USUAL_LIKENESS:g}) >= {c.RETURN_MERIT:g}; else a likeness of at least "
+        f"{c.LEAST_LIKENESS:g}, - {c.USUAL_LIKENESS:g}) - {c.SIZE_LOSS:g} x (|ln(area / area on the nearest "
+        f"prompted frame)| - {c.SIZE_FREE:g}, at least 0) >= {c.RETURN_MERIT:g}; else a likeness of at least "
         f"{c.TURNED:g} times the last mask's, unless that is below {c.KNOWN:g}, "
         f"and a mask whose IoU with the last one is >= {c.STAYING_OVERLAP:g}, with "
         f"{c.STAYING_SIZE:g} to "
@@ -207,9 +218,29 @@ def _belief(constants: Constants) -> tuple[str, ...]:
         f"{c.POOR_IOU:g} and at least {c.COLLAPSE:g} of the last area. What is believed has a score of at "
         f"least {constants.shown_score:g}; what is not is absent, with one of at most "
         f"{constants.denied_score:g}.",
-        "what comes back after an absence is looked at again in the window of its box, where that is at "
-        "least "
-        f"{c.WORTHWHILE:g} times smaller, and that look decides.",
+        *_search(),
+    )
+
+
+def _search() -> tuple[str, ...]:
+    c, s = credence, searching
+    return (
+        "places: for every place of a view's keys, sum of sqrt(p x q) over the cells whose share p of the "
+        "nearest prompted frame's mask (histogram as for likeness) is above "
+        f"{s.RARE:g}, q the same of all places in a box around it, with the longer side of that mask's box "
+        "in the frame (in whole places, at least 1; beyond the view q gets nothing); the highest is the best "
+        f"place, and the next one is at least {s.APART:g} of that side away in x or y. Its window is that of "
+        "such a box.",
+        f"further looks: after an absence, at the best {s.PLACES} places of the view and, where the score is "
+        "above 0, at the window of the box of what was found, if that is at least "
+        f"{c.WORTHWHILE:g} times smaller; then this look counts in place of the first. Of all that are "
+        "believed the one with the highest such sum counts.",
+        f"what is followed and believed with a likeness below {s.DOUBTED:g}: looks at those of the best "
+        f"{s.PLACES} places that have at least {s.ALIKE:g} times the sum of the best one of the prompted "
+        f"frame's own view, and whose box has an IoU below {s.ELSEWHERE:g} with the mask's. They are judged "
+        "as after an absence, and the first one that is believed "
+        f"counts instead with a score above 0 and a likeness of at least {c.SURE_LIKENESS:g} and "
+        f"{c.GAINED:g} more than the mask's; the second one after it with a higher sum than that.",
     )
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from edgetam_model import memory
 from edgetam_model.config import CONFIGS
-from edgetam_model.engine import traced_mask
 from edgetam_model.export import bank
 from edgetam_model.nn import evidence
+from edgetam_model.traces import traced_mask
 from edgetam_model.windows import Window
 from tests.parts_cases import place
 

@@ -17,8 +17,10 @@ from edgetam_model.prompts import Prompt
 from edgetam_model.results import FrameResult
 from edgetam_model.session import VideoSession
 from edgetam_model.video_tracker import VideoTracker
+from edgetam_model.weights import load_model
 from tests.export.exports import torch_runtime
 from tests.models import clip, tiny_model, windowed_model
+from tests.returning import BOX, returning_disc
 
 FRAMES = 12
 MODELS = {"tiny": tiny_model, "windowed": windowed_model}
@@ -117,6 +119,23 @@ def test_options_are_the_trackers(name: str) -> None:
         max_conditioning_frames=2,
     )
     assert_same(corrected(video), corrected(host))
+
+
+def test_what_comes_back_is_found_where_the_tracker_finds_it() -> None:
+    """With the weights that ship, whose further looks are believed."""
+    model, frames = load_model("default"), returning_disc()
+    runtime = torch_runtime(model)
+    sessions = (
+        VideoTracker(model).open(frames),
+        HostTracker(runtime, runtime.manifest, TrackerOptions()).open(frames),
+    )
+    tracks = []
+    for session in sessions:
+        session.add_prompt(0, 1, Prompt(box=BOX))
+        tracks.append(list(session.propagate()))
+    assert_same(*tracks)
+    assert tracks[0][6].objects[1].state != "visible"
+    assert tracks[0][-1].objects[1].state == "visible"
 
 
 def test_what_is_finished_stays_and_the_small_attention_serves_while_it_suffices() -> None:
