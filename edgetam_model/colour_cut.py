@@ -59,13 +59,14 @@ def off_ground(
     """
     assert prompt.box is not None, "without a box nothing is known to be outside"
     side = len(pixels)
-    left, top, right, bottom = box = _corners(window, prompt.box, side)
+    x0, y0, x1, y1 = box = _corners(window, prompt.box, side)
     inside = np.zeros((side, side), np.bool_)
-    inside[top:bottom, left:right] = True
+    inside[y0:y1, x0:x1] = True
     behind = ground(pixels, inside)
     guess = inside & _spread(mask, side)
-    bare = guess & ~behind
-    if bare.sum() < LEAST * inside.sum() or (iou >= SURE and bare.sum() < HALF * guess.sum()):
+    area, bare = guess.sum(), guess & ~behind
+    left = bare.sum()
+    if left == area or left < LEAST * inside.sum() or (iou >= SURE and left < HALF * area):
         return None
     cut = _cut_out(prompt, window, pixels, bare)
     if cut is None or not better_fit(cut, _spread(best, side), behind, np.array(box)):

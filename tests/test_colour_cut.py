@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgetam_model.colour_cut import CUT_LOGIT, with_colours
+from edgetam_model.colour_cut import CUT_LOGIT, SURE, off_ground, with_colours
 from edgetam_model.config import CONFIGS
 from edgetam_model.image_predictor import ImagePredictor
 from edgetam_model.model import EdgeTAM
@@ -93,6 +93,42 @@ def test_the_same_picture_gives_the_same_mask() -> None:
 def test_nothing_comes_of_a_box_that_fills_the_picture() -> None:
     whole = Prompt(box=[WINDOW.x0, WINDOW.y0, WINDOW.x1, WINDOW.y1])
     assert with_colours(whole, WINDOW, picture(), NOTHING) is None
+
+
+def waterside() -> NDArray[np.uint8]:
+    """The red disc on plain blue."""
+    pixels = np.full((SIDE, SIDE, 3), (40, 90, 160), np.uint8)
+    pixels[disc(48, 20)] = (210, 40, 40)
+    return pixels
+
+
+TIGHT = Prompt(box=[154, 104, 240, 190])
+FLOODED = np.pad(np.ones((43, 43), np.bool_), ((27, 26), (27, 26)))  # all of that box
+
+
+@pytest.mark.parametrize(("wide", "found"), [(False, True), (True, False)])
+def test_ground_is_taken_off_an_answer_that_had_it(wide: bool, found: bool) -> None:
+    """Not where the box leaves nothing outside that could go on."""
+    box = Prompt(box=[WINDOW.x0, WINDOW.y0, WINDOW.x1, WINDOW.y1]) if wide else TIGHT
+    again = off_ground(box, WINDOW, waterside(), FLOODED, FLOODED, 0.5)
+    assert (again is not None) == found
+    if again is not None and again.logits is not None:
+        assert iou(again.logits > 0, disc(48, 20)) > 0.95
+
+
+def test_ground_is_left_in_a_sure_answer_that_is_mostly_ground() -> None:
+    small = waterside()
+    small[disc(48, 20) & ~disc(48, 8)] = (40, 90, 160)
+    small[47:49, 27:70] = (210, 40, 40)
+    doubted, sure = (off_ground(TIGHT, WINDOW, small, FLOODED, FLOODED, one) for one in (SURE - 0.1, SURE))
+    assert doubted is not None
+    assert sure is None
+
+
+def test_what_a_box_holds_apart_from_ground_must_be_something() -> None:
+    plain = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    assert off_ground(TIGHT, WINDOW, plain, FLOODED, FLOODED, 0.5) is None
+    assert off_ground(TIGHT, WINDOW, waterside(), disc(48, 20), disc(48, 20), 0.5) is None, "as it is"
 
 
 @settings(max_examples=30, deadline=None)
