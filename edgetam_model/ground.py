@@ -20,6 +20,7 @@ Costs = NDArray[np.float64]
 DEPTH = 60.0  # what a way from outside may cost: the differences between neighbours on it, in 8-bit Lab, …
 FREE = 6.0  # … those up to here are noise and cost nothing, …
 PACE = 0.3  # … and each pixel costs that much anyway
+MARGIN = 3  # pixels outside the box where ways begin: an object's edge lies on the box where they touch
 SOFTENED = 0.7  # pixels: standard deviation by which noise is taken off first
 TURNS = 12  # a way that turns more often is not followed to its end
 SMALLER = 0.9  # a mask without ground has at most this share of the other's area, …
@@ -37,8 +38,9 @@ def ground(pixels: Rgb, inside: Mask) -> Mask:
     lab = cv2.cvtColor(cv2.GaussianBlur(pixels, (0, 0), SOFTENED), cv2.COLOR_RGB2LAB).astype(np.float32)
     kernel = np.ones((3, 3), np.uint8)
     steps = np.linalg.norm(cv2.dilate(lab, kernel) - cv2.erode(lab, kernel), axis=-1)
-    costs = np.where(inside, np.maximum(steps - FREE, 0) + PACE, 0).astype(np.float64)
-    return np.asarray(_ways(costs, np.where(inside, np.inf, 0.0)) < DEPTH)
+    near = cv2.dilate(inside.astype(np.uint8), np.ones((2 * MARGIN + 1,) * 2, np.uint8)) > 0
+    costs = np.where(near, np.maximum(steps - FREE, 0) + PACE, 0).astype(np.float64)
+    return np.asarray((_ways(costs, np.where(near, np.inf, 0.0)) < DEPTH) | ~inside)
 
 
 def better_fit(mask: Mask, other: Mask, behind: Mask, box: NDArray[np.floating]) -> bool:

@@ -49,6 +49,16 @@ def test_an_edge_all_around_keeps_what_is_behind_it() -> None:
     assert found[square(50, 60, 74, 74)].all()
 
 
+def test_what_touches_its_box_is_not_reached_there() -> None:
+    """Its edge lies on the box, half a pixel out or in."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    disc = np.hypot(rows - 47.5, columns - 47.5) <= 28
+    pixels = np.where(disc[..., None], (200, 30, 30), (40, 90, 140)).astype(np.uint8)
+    for less in (0, 1):
+        found = ground(pixels, square(20 + less, 20 + less, 76 - less, 76 - less))
+        assert (found & disc).sum() <= 0.1 * disc.sum()
+
+
 def test_where_a_box_fills_the_picture_nothing_is_outside() -> None:
     assert not ground(picture(), np.ones((SIDE, SIDE), np.bool_)).any()
 
