@@ -110,9 +110,10 @@ class Sighting:
         return merit - SIZE_LOSS * max(0.0, abs(log(self.area / self.shown_area)) - SIZE_FREE)
 
     def outdoes(self, other: Self | None) -> bool:
-        """Whether this further look is to count, another one of the frame, or what is followed, no more.
+        """Whether this further look, judged as after an absence, counts instead of the best one so far.
 
-        This one was judged as after an absence; None: nothing credible was seen so far.
+        Args:
+            other: that one, another further look or what is followed; None: nothing credible was seen.
         """
         if not self.credible or other is None:
             return self.credible

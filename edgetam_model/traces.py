@@ -59,4 +59,5 @@ def outlines(image: ImageFeatures, windows: Sequence[Window | None], logits: Ten
 
 
 def outline(trace: Trace) -> Outline:
+    """The object as a trace has it."""
     return Outline(traced_mask(trace), traced_window(trace), trace.keys.cpu().numpy())
