@@ -25,7 +25,8 @@ SEED_RADIUS = 2  # pixels around a click that are surely what it says
 BORDER = 3  # pixels along the picture's edge that are surely not what a click shows, unless its mask is there
 CUT_LOGIT = 6.0  # of what is cut out, and less than nothing of the rest
 LEAST = 0.02  # of a box: with less of a guess left than that, its ground says nothing; nor does it …
-SURE, HALF = 0.8, 0.5  # … where an answer's predicted IoU is so high, with less than so much of the guess
+SURE, HALF = 0.8, 0.5  # … where an answer's predicted IoU is so high, with less than so much of the guess, …
+CERTAIN = 0.92  # … or where it is so high: of small pictures, spread in the window, edges are weak
 
 Kinds = NDArray[np.uint8]  # (S, S) of cv2.GC_…
 Picture = TypeVar("Picture", NDArray[np.uint8], NDArray[np.float32])
@@ -66,7 +67,8 @@ def off_ground(
     guess = inside & _spread(mask, side)
     area, bare = guess.sum(), guess & ~behind
     left = bare.sum()
-    if left == area or left < LEAST * inside.sum() or (iou >= SURE and left < HALF * area):
+    trusted = iou >= CERTAIN or (iou >= SURE and left < HALF * area)
+    if trusted or left == area or left < LEAST * inside.sum():
         return None
     cut = _cut_out(prompt, window, pixels, bare)
     if cut is None or not better_fit(cut, _spread(best, side), behind, np.array(box)):

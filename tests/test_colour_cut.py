@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgetam_model.colour_cut import CUT_LOGIT, SURE, off_ground, with_colours
+from edgetam_model.colour_cut import CERTAIN, CUT_LOGIT, SURE, off_ground, with_colours
 from edgetam_model.config import CONFIGS
 from edgetam_model.image_predictor import ImagePredictor
 from edgetam_model.model import EdgeTAM
@@ -123,6 +123,14 @@ def test_ground_is_left_in_a_sure_answer_that_is_mostly_ground() -> None:
     doubted, sure = (off_ground(TIGHT, WINDOW, small, FLOODED, FLOODED, one) for one in (SURE - 0.1, SURE))
     assert doubted is not None
     assert sure is None
+
+
+def test_a_certain_answer_keeps_its_ground() -> None:
+    doubted, certain = (
+        off_ground(TIGHT, WINDOW, waterside(), FLOODED, FLOODED, one) for one in (SURE, CERTAIN)
+    )
+    assert doubted is not None
+    assert certain is None
 
 
 def test_what_a_box_holds_apart_from_ground_must_be_something() -> None:

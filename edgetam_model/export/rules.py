@@ -105,7 +105,8 @@ def _ground() -> str:
         f"{g.NEAR:g} of the window's side to {g.SIDES} sides of the box or ground has {g.MOSTLY:g} of the "
         f"answer; not if less than {colour_cut.LEAST:g} of the box is left to begin with, or less than "
         f"{colour_cut.HALF:g} of the first mask while the answer's predicted IoU is {colour_cut.SURE:g} or "
-        "more. Pointer, score and predicted IoU are then the answer's to the prompt with that cut."
+        f"more, or while that is {colour_cut.CERTAIN:g} or more. Pointer, score and predicted IoU are then "
+        "the answer's to the prompt with that cut."
     )
 
 
