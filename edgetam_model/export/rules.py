@@ -97,10 +97,11 @@ def _ground() -> str:
     g = ground
     return (
         "ground, for a prompt with a box: the window, softened by a Gaussian of standard deviation "
-        f"{g.SOFTENED:g}, as 8-bit Lab; a pixel inside the box costs {g.PACE:g} and what the Euclidean "
-        f"length of max - min over its 3 x 3 neighbours exceeds {g.FREE:g} by, half of it where a way "
-        f"begins or ends; ground is what ways along rows and columns reach from outside for less than "
-        f"{g.DEPTH:g} within {g.TURNS} sweeps over both. The colours' cut begun without ground in the first "
+        f"{g.SOFTENED:g}, as 8-bit Lab; a pixel in the box or within {g.MARGIN} of it costs {g.PACE:g} "
+        f"and what the Euclidean length of max - min over its 3 x 3 neighbours exceeds {g.FREE:g} by, "
+        "half of it where a way begins or ends; ground is all outside the box, and what ways along rows and "
+        f"columns from farther outside reach for less than {g.DEPTH:g} within {g.TURNS} sweeps over both. "
+        "The colours' cut begun without ground in the first "
         f"mask is the mask, if it has at most {g.SMALLER:g} of the answer's area and comes within "
         f"{g.NEAR:g} of the window's side to {g.SIDES} sides of the box or ground has {g.MOSTLY:g} of the "
         f"answer; not if less than {colour_cut.LEAST:g} of the box is left to begin with, or less than "
