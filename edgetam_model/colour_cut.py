@@ -24,7 +24,7 @@ ROUNDS = 2  # of colours learned and pixels parted; five find the same, in twice
 SEED_RADIUS = 2  # pixels around a click that are surely what it says
 BORDER = 3  # pixels along the picture's edge that are surely not what a click shows, unless its mask is there
 CUT_LOGIT = 6.0  # of what is cut out, and less than nothing of the rest
-LEAST = 0.02  # of a box: with less of a guess left than that, its ground says nothing; nor does it …
+LEAST = 0.25  # of a guess: with less of it left, edges are too weak to tell ground; nor is it taken off …
 SURE, HALF = 0.8, 0.5  # … where an answer's predicted IoU is so high, with less than so much of the guess, …
 CERTAIN = 0.92  # … or where it is so high: of small pictures, spread in the window, edges are weak
 
@@ -68,7 +68,7 @@ def off_ground(
     area, bare = guess.sum(), guess & ~behind
     left = bare.sum()
     trusted = iou >= CERTAIN or (iou >= SURE and left < HALF * area)
-    if trusted or left == area or left < LEAST * inside.sum():
+    if trusted or left == area or left < LEAST * area:
         return None
     cut = _cut_out(prompt, window, pixels, bare)
     if cut is None or not better_fit(cut, _spread(best, side), behind, np.array(box)):

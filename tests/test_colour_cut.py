@@ -118,11 +118,13 @@ def test_ground_is_taken_off_an_answer_that_had_it(wide: bool, found: bool) -> N
 
 def test_ground_is_left_in_a_sure_answer_that_is_mostly_ground() -> None:
     small = waterside()
-    small[disc(48, 20) & ~disc(48, 8)] = (40, 90, 160)
+    small[disc(48, 20) & ~disc(48, 13)] = (40, 90, 160)
     small[47:49, 27:70] = (210, 40, 40)
     doubted, sure = (off_ground(TIGHT, WINDOW, small, FLOODED, FLOODED, one) for one in (SURE - 0.1, SURE))
     assert doubted is not None
     assert sure is None
+    small[disc(48, 20) & ~disc(48, 5)] = (40, 90, 160)
+    assert off_ground(TIGHT, WINDOW, small, FLOODED, FLOODED, 0.5) is None, "hardly anything is left"
 
 
 def test_a_certain_answer_keeps_its_ground() -> None:

@@ -104,8 +104,8 @@ def _ground() -> str:
         "The colours' cut begun without ground in the first "
         f"mask is the mask, if it has at most {g.SMALLER:g} of the answer's area and comes within "
         f"{g.NEAR:g} of the window's side to {g.SIDES} sides of the box or ground has {g.MOSTLY:g} of the "
-        f"answer; not if less than {colour_cut.LEAST:g} of the box is left to begin with, or less than "
-        f"{colour_cut.HALF:g} of the first mask while the answer's predicted IoU is {colour_cut.SURE:g} or "
+        f"answer; not if less than {colour_cut.LEAST:g} of the first mask is left to begin with, or less "
+        f"than {colour_cut.HALF:g} while the answer's predicted IoU is {colour_cut.SURE:g} or "
         f"more, or while that is {colour_cut.CERTAIN:g} or more. Pointer, score and predicted IoU are then "
         "the answer's to the prompt with that cut."
     )
