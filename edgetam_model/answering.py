@@ -20,6 +20,9 @@ WIDER = 1.15  # a window that corrections ask for is at least so many times as w
 # Of the predicted IoU. 131 things on photographs reach .828 with this, as where colours always count, and
 # .822 with 0; microscopy-like pictures, where colours mislead, .55, and fine-tuned .77, not .51 and .65.
 WORSE = 0.1
+# A box is looked at again so closely, in lengths of its longer side, since the network sees few pixels. Where
+CLOSER = 1.25  # little is seen around a box, ground in it is no longer told from the object: an answer …
+ROOM = 1.1  # … from there that is so many times as large as the wider window's does not count
 KNOWN_ANSWERS = 16  # to clicks on a picture, each with what the model saw
 
 
@@ -72,7 +75,9 @@ class Scene(Generic[A]):
         .63, .71, .78 after one to four clicks, and .71, .74, .76, .77 one by one.
 
         A prompt without an earlier result gets one from the colours around it (`colour_cut`), and the answer
-        is what the model makes of that; from a box only if the model thinks it hardly worse (`WORSE`).
+        is what the model makes of that; from a box only if the model thinks it hardly worse (`WORSE`). A box
+        is answered once more in a closer window (`CLOSER`): 110 cut-outs on photographs rose from an IoU of
+        .833 to .843, 21 objects of photographs from .823 to .846, 97 with thin lines from .474 to .485.
 
         A second look with the model's own first answer as a prompt was tried and left out: on whole
         photographs it took the IoU from a box from .73 to .71, and from a click, in a window around that
@@ -80,7 +85,7 @@ class Scene(Generic[A]):
         """
         window = shown_window(prompt, self.size, self.scale)
         if window is not None:
-            return self._looked(window, prompt)
+            return self._closer(self._looked(window, prompt), window, prompt)
         steps = one_by_one(prompt)
         best, done = self._known_of(steps)
         for clicks in steps[done:]:
@@ -109,13 +114,28 @@ class Scene(Generic[A]):
 
     def _looked(self, window: Window, prompt: Prompt) -> A:
         first = self.ask(window, prompt)
-        if prompt.mask is not None or prompt.logits is not None:
+        if given(prompt):
             return first
         second = self._coloured(window, prompt, first)
         if prompt.box is None:
             return second
         best = first if first.iou > second.iou + WORSE else second
         return self._off_ground(window, prompt, first.logits > 0, best)
+
+    def _closer(self, wide: A, window: Window, prompt: Prompt) -> A:
+        """An answer to a box, or that of a closer window, as the wider one shows it."""
+        detail = max(window.size) > len(wide.logits)  # else the network has seen every pixel
+        if prompt.box is None or given(prompt) or not detail:
+            return wide
+        near = window_around(prompt.box, self.size, CLOSER)
+        if prompt.points is not None:
+            near = near.including(prompt.points, self.size)
+        if max(near.size) >= max(window.size):
+            return wide
+        logits = resampled(self._looked(near, prompt).logits, near, window)
+        if (logits > 0).sum() > ROOM * (wide.logits > 0).sum():
+            return wide
+        return self.ask(window, replace(prompt, logits=logits, window=window)).showing(logits)
 
     def _off_ground(self, window: Window, prompt: Prompt, guess: Mask, best: A) -> A:
         """The best answer so far, or what colours cut out when the ground is not taken for the object."""
@@ -153,6 +173,11 @@ class Scene(Generic[A]):
         pixels = self.pixels(window)
         again = None if pixels is None else with_colours(prompt, window, pixels, first.logits > 0)
         return first if again is None else self.ask(window, again)
+
+
+def given(prompt: Prompt) -> bool:
+    """Whether a prompt brings its mask, exact or to be refined."""
+    return prompt.mask is not None or prompt.logits is not None
 
 
 def one_by_one(prompt: Prompt) -> list[Prompt]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgetam_model.answering import KNOWN_ANSWERS, WORSE, Scene, one_by_one
+from edgetam_model.answering import CLOSER, KNOWN_ANSWERS, WORSE, Scene, one_by_one
 from edgetam_model.colour_cut import CUT_LOGIT
 from edgetam_model.prompts import Prompt
 from edgetam_model.windows import Window, window_around
@@ -175,7 +175,41 @@ def test_the_ground_that_goes_on_outside_a_box_is_not_the_object(
     low, high = pixels_kept
     assert low < area(answer) < high
     if sure < 0.9:
-        assert set(np.unique(answer.logits)) == {-CUT_LOGIT, CUT_LOGIT}
+        assert np.array_equal(model.asked[-1][1].logits, answer.logits), "it was told, for the pointer"
+
+
+@dataclass
+class Sharper(Model):
+    """Sees a square in the middle of the frame, of another size in a closer window.
+
+    Attributes:
+        near, wide: its sides in pixels of the frame.
+    """
+
+    near: int = 30
+    wide: int = 40
+
+    def ask(self, window: Window, prompt: Prompt) -> Said:
+        """Whatever it is told."""
+        self.asked.append((window, prompt))
+        side = self.wide if max(window.size) > 80 else self.near
+        frame = np.full(SIZE, -5, np.float32)
+        frame[45 - side // 2 : 45 + side // 2, 75 - side // 2 : 75 + side // 2] = 5
+        return Said(stretched(frame, window), 0.8, window)
+
+
+@pytest.mark.parametrize(("near", "counts"), [(30, 30), (40, 40), (50, 40)])
+def test_a_large_box_is_looked_at_more_closely_and_what_has_grown_there_does_not_count(
+    near: int, counts: int
+) -> None:
+    box = Prompt(box=(50, 20, 100, 70))
+    model = Sharper(near=near)
+    answer = scene(model, colours=False).answer(box)
+    wide, closer = (window_around(box.box, SIZE, scale) for scale in (1.7, CLOSER))
+    assert area(answer) == pytest.approx(counts**2, rel=0.08)
+    assert answer.window == wide, "whichever counts, so that memories are as wide as ever"
+    assert {window for window, _ in model.asked} == {wide, closer}
+    if counts == near:
         assert np.array_equal(model.asked[-1][1].logits, answer.logits), "it was told, for the pointer"
 
 

@@ -77,7 +77,7 @@ def _windows(config: EdgeTAMConfig) -> tuple[str, ...]:
         f"click stay. The cut as logits of +-{colour_cut.CUT_LOGIT:g} is then an earlier result to the same "
         "prompt. That answer counts; from a box only if its predicted IoU is less than "
         f"{answering.WORSE:g} lower.",
-        _ground(),
+        *_boxes(),
         "further clicks, in their order: all so far are answered with the last answer as an earlier result, "
         "and then with the colours' cut of that answer in its place. The window is the one around the last "
         "mask and the positive clicks, if it is at least "
@@ -93,7 +93,7 @@ def _windows(config: EdgeTAMConfig) -> tuple[str, ...]:
     )
 
 
-def _ground() -> str:
+def _boxes() -> tuple[str, str]:
     g = ground
     return (
         "ground, for a prompt with a box: the window, softened by a Gaussian of standard deviation "
@@ -107,7 +107,12 @@ def _ground() -> str:
         f"answer; not if less than {colour_cut.LEAST:g} of the first mask is left to begin with, or less "
         f"than {colour_cut.HALF:g} while the answer's predicted IoU is {colour_cut.SURE:g} or "
         f"more, or while that is {colour_cut.CERTAIN:g} or more. Pointer, score and predicted IoU are then "
-        "the answer's to the prompt with that cut."
+        "the answer's to the prompt with that cut.",
+        "closer look, for a prompt with a box whose window's longer side has more pixels of the frame than "
+        f"the network sees: all of this once more in a window around the box with {answering.CLOSER:g} as "
+        "its scale. Its mask, as the wider window shows it (bilinear), is the mask, if it has at most "
+        f"{answering.ROOM:g} times the area; pointer, score and predicted IoU are then the answer's to the "
+        "prompt in the wider window with that mask as an earlier result.",
     )
 
 
