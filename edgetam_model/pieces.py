@@ -18,7 +18,8 @@ from edgetam_model.outlines import Outline
 NEAR = 0.03  # of the window's side: a piece this near to where the object was belongs to it, …
 WHOLE = 0.6  # of the last area: where those have as much, other pieces are look-alikes; else …
 PART_LIKENESS = 0.5  # … one belongs to it that is so much as like the prompted object as the last mask was
-BEST_LIKENESS = 0.75  # after an absence, pieces stay that are so much as like it as the one most like it
+BEST_LIKENESS = 0.75  # after an absence, pieces stay that are so much as like it as the one most like it; …
+BACK = 0.6  # … of those that have so much of its prompted area, only the one most like it
 SPECK = 0.02  # of the mask's area: smaller pieces tell nothing, and stay with what is followed
 
 
@@ -41,8 +42,7 @@ def foreign(now: Outline, last: Outline, shown: Outline) -> Mask:
         strange = _far(pieces, last, shown)
         kept = [n for n in range(1, count) if n not in strange]
     else:
-        alike = {n: piece.likeness(shown) for n, piece in pieces.items()}
-        kept = [n for n in large if alike[n] >= BEST_LIKENESS * max(alike.values())]
+        kept = _back(pieces, shown)
     return now.mask & ~np.isin(labels, kept) if kept else none
 
 
@@ -56,6 +56,14 @@ def _far(pieces: Mapping[int, Outline], last: Outline, shown: Outline) -> set[in
         return set(far)
     least = PART_LIKENESS * last.likeness(shown)
     return {n for n, piece in far.items() if piece.likeness(shown) < least}
+
+
+def _back(pieces: Mapping[int, Outline], shown: Outline) -> list[int]:
+    """The pieces that are the object after an absence: one that is large enough, or all that are like it."""
+    alike = {n: piece.likeness(shown) for n, piece in pieces.items()}
+    like_it = [n for n in pieces if alike[n] >= BEST_LIKENESS * max(alike.values())]
+    whole = [n for n in like_it if pieces[n].area >= BACK * shown.area]
+    return [max(whole, key=alike.__getitem__)] if whole else like_it
 
 
 def _grown(mask: Mask) -> Mask:

@@ -54,6 +54,15 @@ def test_a_plainly_visible_object_is_believed_however_its_mask_changes() -> None
     assert replace(USUAL, area=10.0, iou=0.3).credible  # going behind something
 
 
+def test_a_mask_with_neither_the_colours_nor_the_size_of_the_prompted_object_is_not_believed() -> None:
+    unlike = replace(USUAL, likeness=0.45, last_likeness=0.46)
+    assert unlike.credible
+    assert replace(USUAL, shown_area=300.0).credible, "it came nearer"
+    assert not replace(unlike, shown_area=300.0).credible
+    assert not replace(unlike, shown_area=2500.0).credible
+    assert replace(unlike, shown_area=0.0).credible, "nothing was shown to compare with"
+
+
 def test_a_mask_that_swells_at_once_is_not_believed_however_strong_its_score() -> None:
     assert replace(USUAL, area=2.9 * 1050).credible
     assert not replace(USUAL, area=3.1 * 1050).credible

@@ -47,8 +47,17 @@ def test_what_comes_back_is_the_piece_that_looks_like_the_object() -> None:
 
 def test_pieces_that_look_alike_come_back_together() -> None:
     """The object may be seen on both sides of a post."""
-    now = Outline(blocks(HERE, THERE), WINDOW, PLAIN)
+    now = Outline(blocks(HERE, THERE, side=8), WINDOW, PLAIN)  # .44 of it each
     assert not foreign(now, AWAY, SHOWN).any()
+
+
+def test_of_pieces_that_could_be_all_of_the_object_the_one_most_like_it_comes_back() -> None:
+    green = blocks(HERE)
+    green[HERE[1] + 4 :] = False  # a third of this piece: as like the object as .82
+    now = Outline(blocks(HERE, THERE), WINDOW, scene(green))
+    assert (foreign(now, AWAY, SHOWN) == blocks(HERE)).all()
+    small = replace(now, mask=blocks(HERE) | blocks(THERE, side=9))  # .56 of it
+    assert (foreign(small, AWAY, SHOWN) == blocks(THERE, side=9)).all(), "too little to be all of it"
 
 
 def test_where_the_object_is_all_there_other_pieces_are_look_alikes() -> None:

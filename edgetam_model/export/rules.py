@@ -215,7 +215,8 @@ def _belief(constants: Constants) -> tuple[str, ...]:
         f"{c.IOU_GAIN:g} x (IoU - {c.USUAL_IOU:g}) + {c.LIKENESS_GAIN:g} x (likeness, at least "
         f"{c.LEAST_LIKENESS:g}, - {c.USUAL_LIKENESS:g}) - {c.SIZE_LOSS:g} x (|ln(area / area on the nearest "
         f"prompted frame)| - {c.SIZE_FREE:g}, at least 0) >= {c.RETURN_MERIT:g}; else a likeness of at least "
-        f"{c.TURNED:g} times the last mask's, unless that is below {c.KNOWN:g}, "
+        f"{c.TURNED:g} times the last mask's, unless that is below {c.KNOWN:g}, one of at least "
+        f"{c.LEAST_LIKENESS:g} or |ln(area / area on the nearest prompted frame)| <= {c.SIZE_FREE:g}, "
         f"and a mask whose IoU with the last one is >= {c.STAYING_OVERLAP:g}, with "
         f"{c.STAYING_SIZE:g} to "
         f"{1 / c.STAYING_SIZE:.3g} times its area, and score > {c.STAYING_SCORE:g}; or score > 0 (where that "
@@ -268,7 +269,9 @@ def _pieces() -> str:
     p = pieces
     return (
         "pieces of a tracked mask, connected over corners: after an absence those stay that have at least "
-        f"{p.SPECK:g} of its area and {p.BEST_LIKENESS:g} of the likeness of the piece most alike; else "
+        f"{p.SPECK:g} of its area and {p.BEST_LIKENESS:g} of the likeness of the piece most alike, but "
+        f"where some of those have {p.BACK:g} of the area on the nearest prompted frame, only the one of "
+        "them most alike; else "
         "those that have less of its area, or a pixel "
         f"within {p.NEAR:g} of the window's side (an ellipse) of the last mask, or, unless those with such a "
         f"pixel have {p.WHOLE:g} of the last mask's area in the frame, at least {p.PART_LIKENESS:g} of its "
