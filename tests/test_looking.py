@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgetam_model.answering import CLOSER
 from edgetam_model.config import CONFIGS
 from edgetam_model.engine import View
 from edgetam_model.first_looks import first_windows, merit, shown_window
@@ -65,10 +66,12 @@ def looked(engine: SquareEngine, prompt: Prompt) -> Answer:
 
 def test_a_box_and_a_mask_are_seen_in_the_window_around_them() -> None:
     around = window_around(np.array((30, 20, 70, 50)), SIZE, 1.7)
-    for prompt in (Prompt(box=[30, 20, 70, 50]), Prompt(mask=SQUARE)):
+    closer = window_around(np.array((30, 20, 70, 50)), SIZE, CLOSER)
+    asked = [around, closer, around]  # the last to say what came of the closer look
+    for prompt, windows in ((Prompt(box=[30, 20, 70, 50]), asked), (Prompt(mask=SQUARE), [around])):
         engine = SquareEngine((30, 20, 70, 50))
         assert looked(engine, prompt).view.window == around
-        assert engine.asked == [around]
+        assert engine.asked == windows
     assert shown_window(Prompt(mask=np.zeros(SIZE)), SIZE, 1.7) == Window.whole(SIZE)
 
 
